@@ -1,0 +1,1 @@
+"""A real daemon on loopback with real workers."""

@@ -1,0 +1,1 @@
+"""What tests share: a daemon on loopback, model makers, waiting for events."""

@@ -1,0 +1,1 @@
+"""The installed package under a real systemd."""

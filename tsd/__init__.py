@@ -1,0 +1,1 @@
+"""tsd: the PyTorch model server of a Linux machine. Floor by floor: see ARCHITECTURE.md."""

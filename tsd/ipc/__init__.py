@@ -1,0 +1,1 @@
+"""The bridge between daemon and worker: notices, shared memory, and what stands in it."""

@@ -1,0 +1,65 @@
+"""All that a worker is given, and how it crosses to the fork server: JSON beside descriptors.
+
+The fork server answers with the process id of the new worker. Nothing else crosses the fork."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tsd.errors import ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerArguments:
+    """One worker: its model, its device, its memory. Sizes in bytes."""
+
+    request_id: int
+    model_name: str
+    model_version: str
+    number: int
+    device: str
+    gpu_id: int | None
+    model_dir: str
+    handler: str
+    manifest: dict[str, Any] = field(default_factory=dict)
+    model_yaml: dict[str, Any] = field(default_factory=dict)
+    batch_size: int = 1
+    threads: int = 1
+    arena_bytes: int = 0
+    answers_bytes: int = 0
+    daemon_pid: int = 0
+
+    @property
+    def title(self) -> str:
+        """The worker's process title."""
+        return f"tsd worker: {self.model_name}/{self.model_version} #{self.number} {self.device}"
+
+
+# In this order, beside the arguments of a fork.
+WORKER_DESCRIPTORS = ("channel", "arena", "answers", "stdout", "stderr")
+
+
+def pack_arguments(arguments: WorkerArguments) -> bytes:
+    """The request for one fork."""
+    return json.dumps(asdict(arguments)).encode()
+
+
+def unpack_arguments(message: bytes) -> WorkerArguments:
+    """The inverse of `pack_arguments`."""
+    return WorkerArguments(**json.loads(message))
+
+
+def pack_reply(request_id: int, pid: int, error: str = "") -> bytes:
+    """The fork server's reply: a process id, or why there is none."""
+    return json.dumps({"request_id": request_id, "pid": pid, "error": error}).encode()
+
+
+def unpack_reply(message: bytes) -> tuple[int, int, str]:
+    """Request id, process id (0: none) and error text of a reply; ProtocolError if malformed."""
+    try:
+        reply = json.loads(message)
+        return int(reply["request_id"]), int(reply["pid"]), str(reply["error"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProtocolError("the fork server sent a malformed reply") from error

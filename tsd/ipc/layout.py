@@ -1,0 +1,296 @@
+"""What stands where: in a notice, in a slot, in the head block of a request or an answer.
+
+A notice is one packet: a 32-byte header, `rows` descriptors of 32 bytes, then inline bytes.
+Everything is little-endian and carries a version number. Functions here are pure; whoever reads
+what the other side wrote gets a `ProtocolError` for every number that does not fit.
+
+    slot of a job:   head block | padding to 64 bytes | body
+    head block:      fields joined by NUL bytes (HTTP allows no NUL in a field)
+        of a request:  request id, then name, value, name, value, …
+        of an answer:  reason phrase, then name, value, …   (empty when there is nothing to say)
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from tsd.errors import ProtocolError
+
+WIRE_VERSION = 1
+NOTICE_BYTES = 65_536
+INLINE_BYTES = 4_096
+BODY_ALIGNMENT = 64
+MAX_BATCH_ROWS = 1_024
+MAX_TEXT_BYTES = 16_384
+
+# version, kind, unused, rows, batch id, and two numbers whose meaning depends on the kind
+HEADER = struct.Struct("<HBBIQQQ")
+# job id, offset, body bytes, head bytes, place
+REQUEST = struct.Struct("<QQQII")
+# job id, offset, body bytes, head bytes, status, outcome, place
+ANSWER = struct.Struct("<QQQIHBB")
+
+
+class NoticeKind(enum.IntEnum):
+    """What a notice says; the first three go to a worker, the others come from one."""
+
+    BATCH = 1  # here are jobs; first/second: offset and bytes of the granted answer slot
+    GRANT = 2  # first/second: offset and bytes of the larger answer slot that was asked for
+    STOP = 3  # finish and exit
+    PHASE = 10  # text: what the worker does before it is ready
+    READY = 11  # the model is loaded and warm
+    FAILED = 12  # text: the traceback that ended the loading
+    NEED = 13  # first: bytes that the answers of the running batch need
+    ANSWERS = 14  # the running batch is done
+
+
+class Place(enum.IntEnum):
+    """Where the bytes of a descriptor lie."""
+
+    INLINE = 0  # in the notice; the offset counts from its first byte
+    SLOT = 1  # in shared memory; the offset counts from the segment's first byte
+
+
+class Outcome(enum.IntEnum):
+    """What became of one job in the worker."""
+
+    OK = 0
+    RAISED = 1
+    OUT_OF_MEMORY = 2
+    REFUSED = 3  # the handler raised PredictionException: its status, its text
+    BAD_OUTPUT = 4
+
+
+class Header(NamedTuple):
+    """The first 32 bytes of a notice."""
+
+    kind: NoticeKind
+    rows: int
+    batch_id: int
+    first: int
+    second: int
+
+
+class PlacedSlot(Protocol):
+    """A piece of shared memory that holds a job's bytes."""
+
+    @property
+    def offset(self) -> int: ...
+
+
+class Crossing(Protocol):
+    """What `pack_batch` needs of a job."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def head(self) -> bytes: ...
+    @property
+    def body(self) -> bytes | bytearray | memoryview: ...
+    @property
+    def slot(self) -> PlacedSlot | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEntry:
+    """One job as its worker sees it; `body` is a view, read-only when it lies in the arena."""
+
+    job_id: int
+    head: bytes
+    body: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEntry:
+    """One answer as the daemon sees it, every number checked; `is_shared`: body in the segment."""
+
+    job_id: int
+    outcome: Outcome
+    status: int
+    head: bytes
+    body: memoryview
+    is_shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingAnswer:
+    """One answer as the worker packs it; `offset` is set when its bytes lie in the segment."""
+
+    job_id: int
+    outcome: Outcome
+    status: int
+    head: bytes
+    body: bytes | bytearray | memoryview
+    offset: int | None = None
+
+
+def body_offset(head_bytes: int) -> int:
+    """Where the body begins in a slot whose head block has that size."""
+    return -(-head_bytes // BODY_ALIGNMENT) * BODY_ALIGNMENT
+
+
+def slot_bytes(head_bytes: int, body_bytes: int) -> int:
+    """The size of the slot that a head block and a body need together."""
+    return body_offset(head_bytes) + body_bytes
+
+
+def inline_limit(batch_rows: int) -> int:
+    """The most bytes (head and body) of a job sent inline: a full batch must be one notice."""
+    room = (NOTICE_BYTES - HEADER.size) // max(batch_rows, 1) - max(REQUEST.size, ANSWER.size)
+    return max(0, min(INLINE_BYTES, room))
+
+
+def pack_fields(first: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A head block: one field, then names and values."""
+    return b"\0".join([first, *[field for pair in pairs for field in pair]])
+
+
+def unpack_fields(head: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The inverse of `pack_fields`."""
+    first, *rest = head.split(b"\0")
+    if len(rest) % 2:
+        raise ProtocolError("a head block has a name without a value")
+    return first, list(zip(rest[::2], rest[1::2], strict=True))
+
+
+def pack_notice(kind: NoticeKind, batch_id: int = 0, first: int = 0, second: int = 0) -> bytes:
+    """A notice without descriptors."""
+    return HEADER.pack(WIRE_VERSION, kind, 0, 0, batch_id, first, second)
+
+
+def pack_text(kind: NoticeKind, text: str) -> bytes:
+    """A notice that carries text, cut at `MAX_TEXT_BYTES` (the end of a traceback says most)."""
+    return pack_notice(kind) + text.encode(errors="replace")[-MAX_TEXT_BYTES:]
+
+
+def unpack_text(notice: bytes) -> str:
+    """The text of a notice made by `pack_text`."""
+    return notice[HEADER.size :].decode(errors="replace")
+
+
+def unpack_header(notice: bytes) -> Header:
+    """The header of a notice, its version and kind checked."""
+    if len(notice) < HEADER.size:
+        raise ProtocolError(f"a notice of {len(notice)} bytes is shorter than its header")
+    version, kind, _, count, batch_id, first, second = HEADER.unpack_from(notice)
+    if version != WIRE_VERSION:
+        raise ProtocolError(f"wire version {version}, this side speaks {WIRE_VERSION}")
+    try:
+        return Header(NoticeKind(kind), count, batch_id, first, second)
+    except ValueError as error:
+        raise ProtocolError(f"unknown kind of notice: {kind}") from error
+
+
+def pack_batch(batch_id: int, grant: tuple[int, int], jobs: Sequence[Crossing]) -> bytes:
+    """The notice that hands over `jobs`; those without a slot travel inside it."""
+    position = HEADER.size + len(jobs) * REQUEST.size
+    parts: list[bytes | bytearray | memoryview] = [
+        HEADER.pack(WIRE_VERSION, NoticeKind.BATCH, 0, len(jobs), batch_id, *grant)
+    ]
+    inline: list[bytes | bytearray | memoryview] = []
+    for job in jobs:
+        head, body, slot = job.head, job.body, job.slot
+        if slot is None:
+            place = (job.id, position, len(body), len(head), Place.INLINE)
+            position += len(head) + len(body)
+            inline += (head, body)
+        else:
+            place = (job.id, slot.offset, len(body), len(head), Place.SLOT)
+        parts.append(REQUEST.pack(*place))
+    return b"".join(parts + inline)
+
+
+def unpack_batch(notice: bytes, count: int, arena: memoryview) -> list[RequestEntry]:
+    """The jobs of a BATCH notice; bodies are views of the notice or of the arena."""
+    view = memoryview(notice).toreadonly()
+    entries = []
+    for job_id, offset, body_bytes, head_bytes, place in _descriptors(REQUEST, notice, count):
+        source, gap = view, head_bytes
+        if place == Place.SLOT:
+            source, gap = arena, body_offset(head_bytes)
+        begin = offset + gap
+        _check_range(offset, gap + body_bytes, len(source))
+        head = bytes(source[offset : offset + head_bytes])
+        entries.append(RequestEntry(job_id, head, source[begin : begin + body_bytes]))
+    return entries
+
+
+def pack_answers(batch_id: int, answers: Sequence[OutgoingAnswer]) -> bytes:
+    """The notice that gives a batch back; answers without an offset travel inside it."""
+    position = HEADER.size + len(answers) * ANSWER.size
+    parts: list[bytes | bytearray | memoryview] = [
+        HEADER.pack(WIRE_VERSION, NoticeKind.ANSWERS, 0, len(answers), batch_id, 0, 0)
+    ]
+    inline: list[bytes | bytearray | memoryview] = []
+    for answer in answers:
+        offset, place = answer.offset, Place.SLOT
+        if offset is None:
+            offset, place = position, Place.INLINE
+            position += len(answer.head) + len(answer.body)
+            inline += (answer.head, answer.body)
+        sizes = (len(answer.body), len(answer.head))
+        parts.append(
+            ANSWER.pack(answer.job_id, offset, *sizes, answer.status, answer.outcome, place)
+        )
+    return b"".join(parts + inline)
+
+
+def unpack_answers(
+    notice: bytes, count: int, segment: memoryview, grant: tuple[int, int]
+) -> list[AnswerEntry]:
+    """The answers of an ANSWERS notice; bytes in the segment must lie within the grant."""
+    view = memoryview(notice)
+    granted_from, granted_bytes = grant
+    entries = []
+    for row in _descriptors(ANSWER, notice, count):
+        job_id, offset, body_bytes, head_bytes, status, outcome, place = row
+        if place == Place.INLINE:
+            source, gap = view, head_bytes
+            _check_range(offset, gap + body_bytes, len(notice))
+        else:
+            source, gap = segment, body_offset(head_bytes)
+            _check_range(offset - granted_from, gap + body_bytes, granted_bytes)
+        begin = offset + gap
+        entries.append(
+            AnswerEntry(
+                job_id,
+                _outcome(outcome),
+                _status(status),
+                bytes(source[offset : offset + head_bytes]),
+                source[begin : begin + body_bytes],
+                place == Place.SLOT,
+            )
+        )
+    return entries
+
+
+def _descriptors(form: struct.Struct, notice: bytes, count: int) -> list[tuple[int, ...]]:
+    end = HEADER.size + count * form.size
+    if count > MAX_BATCH_ROWS or end > len(notice):
+        raise ProtocolError(f"a notice of {len(notice)} bytes cannot hold {count} descriptors")
+    rows = list(form.iter_unpack(notice[HEADER.size : end]))
+    if any(row[-1] not in (Place.INLINE, Place.SLOT) for row in rows):
+        raise ProtocolError("a descriptor names an unknown place")
+    return rows
+
+
+def _check_range(offset: int, size: int, limit: int) -> None:
+    if offset < 0 or offset + size > limit:
+        raise ProtocolError(f"a descriptor names bytes {offset}+{size} of {limit}")
+
+
+def _status(value: int) -> int:
+    if not 200 <= value <= 599:
+        raise ProtocolError(f"an answer has status {value}")
+    return value
+
+
+def _outcome(value: int) -> Outcome:
+    try:
+        return Outcome(value)
+    except ValueError as error:
+        raise ProtocolError(f"an answer has outcome {value}") from error

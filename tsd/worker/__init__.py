@@ -1,0 +1,1 @@
+"""The other side: the fork server and its workers. The only folder that imports torch."""
