@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class TsdError(Exception):
-    """What went wrong, and for operators: why, and what to do about it."""
+    """What went wrong, and for operators: why, what to do about it, and a handler's traceback."""
 
     status = 500
     grpc_status = "INTERNAL"
@@ -18,10 +18,11 @@ class TsdError(Exception):
     torchserve_type = "InternalServerException"
     retry_after_s: float | None = None
 
-    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+    def __init__(self, what: str, *, why: str = "", fix: str = "", traceback: str = "") -> None:
         super().__init__(what)
         self.why = why
         self.fix = fix
+        self.traceback = traceback
 
 
 # What a client asked for is wrong.

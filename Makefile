@@ -1,0 +1,55 @@
+# The two commands of the README are `make demo` and `make test`; the rest is for developers.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := tsd tsctl tests examples benchmarks
+EXTRAS := runtime,develop,examples
+
+.PHONY: install demo serve format check types unit integration test bench bench-quick clean
+
+install: $(STAMP)
+
+# pip of the system fills the environment: a bare Debian has no ensurepip for one of its own.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt \
+	  --editable '.[$(EXTRAS)]'
+	touch $@
+
+demo: install
+	$(BIN)/python examples/digits/demo.py
+
+serve: install
+	$(BIN)/python examples/digits/demo.py --keep-running
+
+format: install
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+types: install
+	$(BIN)/mypy
+	MYPYPATH=tsd/worker $(BIN)/mypy --no-warn-unused-configs -p ts
+
+unit: install
+	$(BIN)/pytest tests/unit
+
+check: install
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(MAKE) --no-print-directory types unit
+
+integration: install
+	$(BIN)/pytest tests/integration
+
+test: check integration
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+bench-quick: install
+	$(BIN)/python -m benchmarks --quick
+
+clean:
+	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,178 @@
+"""A real daemon on loopback: started, waited for by its own word, and ended with all it made."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+READY_S = 60.0
+STOP_S = 40.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, headers (lower-case names) and body of one response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class RunningDaemon:
+    """One `tsd` process; its sockets lie in `runtime_dir`."""
+
+    process: subprocess.Popen[bytes]
+    runtime_dir: Path
+    state_dir: Path
+    log_path: Path
+    notices: socket.socket
+    told: list[str] = field(default_factory=list)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def control(self) -> Path:
+        return self.runtime_dir / "control.sock"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def port(self, door: str = "http") -> int:
+        """The TCP port of a door."""
+        doors = self.call("GET", "/tsd/status").json()["doors"]
+        addresses = [d["address"] for d in doors if d["name"] == door]
+        return next(int(a.rpartition(":")[2]) for a in addresses if not a.startswith("/"))
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        door: Path | None = None,
+    ) -> Answer:
+        """One request over a Unix socket: the control socket unless told otherwise."""
+        connection = UnixConnection(door or self.control)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, names, response.read())
+        finally:
+            connection.close()
+
+    def register(self, archive: Path, **options: object) -> Answer:
+        """POST /models; a failure raises with the daemon's words."""
+        query = "&".join(f"{key}={value}" for key, value in options.items())
+        answer = self.call("POST", f"/models?url={archive}&{query}")
+        assert answer.status == 200, answer.body.decode()
+        return answer
+
+    def model(self, name: str) -> Any:
+        """Everything the daemon says about a model."""
+        return self.call("GET", f"/tsd/models/{name}").json()
+
+    def worker_pids(self, name: str) -> list[int]:
+        """The processes of a model's workers that take batches."""
+        workers = self.model(name)["workers"]
+        return [w["pid"] for w in workers if w["state"] in ("idle", "busy")]
+
+    def wait_until_told(self, word: str, timeout_s: float = READY_S) -> None:
+        """Return when the daemon has told its service manager `word`."""
+        while not any(word in line for line in self.told):
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                ready, _, _ = select.select([self.notices, pidfd], [], [], timeout_s)
+            finally:
+                os.close(pidfd)
+            assert self.notices in ready, f"no {word} within {timeout_s} s:\n{self.log}"
+            self.told += self.notices.recv(4096).decode().splitlines()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """The standard library's client over a Unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float = 60.0) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def launch(
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> RunningDaemon:
+    """Start a daemon with its state in `folder` and free ports; not waited for."""
+    runtime_dir = Path(tempfile.mkdtemp(prefix="tsd-test-"))
+    notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notices.bind(str(runtime_dir / "notify"))
+    log_path = folder / "tsd.log"
+    command = [
+        *(sys.executable, "-m", "tsd"),
+        *("--runtime-dir", str(runtime_dir), "--state-dir", str(folder / "state")),
+        *("--http", "127.0.0.1:0", "--metrics", "none", *options),
+    ]
+    own = {
+        "NOTIFY_SOCKET": str(runtime_dir / "notify"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "TSD_CONFIG": "",
+    }
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | own | dict(environment or {})
+        )
+    return RunningDaemon(process, runtime_dir, folder / "state", log_path, notices)
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[RunningDaemon]:
+    """A daemon that is ready; ended, whatever happens, with all its children."""
+    daemon = launch(folder, *options, environment=environment)
+    try:
+        daemon.wait_until_told("READY=1")
+        yield daemon
+    finally:
+        end(daemon)
+
+
+def end(daemon: RunningDaemon) -> None:
+    """Stop it; kill it when it does not stop. Workers die with it."""
+    try:
+        daemon.stop()
+    except subprocess.TimeoutExpired:
+        daemon.process.kill()
+        daemon.process.wait()
+    daemon.notices.close()
+    for left in daemon.runtime_dir.iterdir():
+        left.unlink()
+    daemon.runtime_dir.rmdir()

@@ -1,0 +1,1 @@
+"""The parts of tsctl that need no daemon."""

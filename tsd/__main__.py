@@ -1,0 +1,87 @@
+"""The command `tsd`: arguments -> configuration -> daemon."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import uvloop
+
+from tsd import log, process, systemd
+from tsd.config import OPTIONS, load, render
+from tsd.daemon import Daemon
+from tsd.errors import ConfigError, TsdError
+
+EXIT_STARTUP, EXIT_CONFIG = 1, 78
+
+HELP = {
+    "--model-store": "the folder that archives come from",
+    "--models": "models to serve from the start: NAME=ARCHIVE[,...] or all",
+    "--runtime-dir": "where control.sock and http.sock are made",
+    "--state-dir": "where the desired state is kept",
+    "--python": "the interpreter that has torch",
+    "--http": "ADDR:PORT for predictions, or none",
+    "--management": "ADDR:PORT for the management API, or none",
+    "--metrics": "ADDR:PORT for Prometheus, or none",
+    "--grpc": "none; this release does not speak gRPC",
+    "--log-level": "debug, info, warning, error or critical",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; its exit status: 0, 1 (did not start), 2 (usage) or 78 (configuration)."""
+    given = vars(_parser().parse_args(arguments))
+    environment = systemd.environment()
+    places = systemd.places(environment)
+    try:
+        loaded = load(given, environment.variables, places)
+        if given["print_config"]:
+            sys.stdout.write(render(loaded) + "\n")
+        if given["check_config"] or given["print_config"]:
+            return 0
+        config = loaded.config
+        journal = log.find_journal(config.log.format, sys.stderr, environment.journal_stream)
+        started = log.start(config.log, journal, sys.stderr)
+        process.set_title("tsd")
+
+        async def run() -> None:
+            reload = lambda: load(given, environment.variables, places).config  # noqa: E731
+            await Daemon(config, environment, started, reload).run()
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
+    except TsdError as error:
+        _print_error(error)
+        return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_STARTUP
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tsd", description="The PyTorch model server of this machine; see tsd(8)."
+    )
+    parser.add_argument("--version", action="version", version=f"tsd {version('tsd')}")
+    parser.add_argument("--config", metavar="FILE", help="the configuration file (tsd.toml)")
+    for option in OPTIONS:
+        parser.add_argument(option, help=HELP[option])
+    parser.add_argument(
+        "--check-config", action="store_true", help="read the configuration, say what is wrong"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print every value and where it came from"
+    )
+    return parser
+
+
+def _print_error(error: TsdError) -> None:
+    sys.stderr.write(f"tsd: {error}\n")
+    for name, text in (("why", error.why), ("fix", error.fix)):
+        if text:
+            sys.stderr.write(f"  {name}: {text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

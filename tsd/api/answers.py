@@ -1,0 +1,101 @@
+"""The bytes of answers: TorchServe's fixed headers, its JSON, and errors as statuses.
+
+Formats: the recorded behaviour of TorchServe 0.12.0. Members and headers stand in its order."""
+
+from __future__ import annotations
+
+import json
+import os
+from http import HTTPStatus
+
+from tsd.errors import TsdError
+from tsd.http.message import Response
+
+FIXED_HEADERS = (
+    b"Pragma: no-cache\r\n"
+    b"Cache-Control: no-cache; no-store, must-revalidate, private\r\n"
+    b"Expires: Thu, 01 Jan 1970 00:00:00 UTC\r\n"
+)
+JSON_TYPE = b"content-type: application/json\r\n"
+NDJSON_TYPE = b"content-type: application/x-ndjson\r\n"
+OK = b"OK"
+FIRST_ERROR = 400
+
+
+def new_request_id() -> str:
+    """A random UUID (version 4); uuid.uuid4 costs three times as much."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+def head(request_id: str, extra: bytes = b"") -> bytes:
+    """The headers that every answer has, and some more."""
+    return b"x-request-id: %b\r\n%b%b" % (request_id.encode("ascii"), FIXED_HEADERS, extra)
+
+
+def json_body(value: object) -> bytes:
+    """As TorchServe's front end prints JSON: two spaces, no ASCII escapes, a last newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
+
+
+def json_answer(value: object, status: int = 200, request_id: str | None = None) -> Response:
+    """A server-made JSON answer; from 400 on the connection is closed after it."""
+    return Response(
+        status,
+        json_body(value),
+        head(request_id or new_request_id(), JSON_TYPE),
+        HTTPStatus(status).phrase.encode(),
+        is_last=status >= FIRST_ERROR,
+    )
+
+
+def text_answer(body: bytes, content_type: bytes) -> Response:
+    """An answer that is not JSON."""
+    return Response(200, body, head(new_request_id(), b"content-type: %b\r\n" % content_type), OK)
+
+
+def error_status(error: TsdError, *, is_torchserve: bool) -> int:
+    """The status of an error: TorchServe's on its own routes, tsd's on all others."""
+    if is_torchserve and error.torchserve_status is not None:
+        return error.torchserve_status
+    return error.status
+
+
+def error_members(error: TsdError, status: int, *, for_operator: bool) -> dict[str, object]:
+    """The body of an error; operators are also told why, and what to do."""
+    members: dict[str, object] = {
+        "code": status,
+        "type": error.torchserve_type,
+        "message": str(error),
+    }
+    if for_operator:
+        members |= {key: text for key, text in (("why", error.why), ("fix", error.fix)) if text}
+    return members
+
+
+def error_answer(
+    error: TsdError,
+    *,
+    request_id: str | None = None,
+    is_torchserve: bool = True,
+    for_operator: bool = False,
+) -> Response:
+    """The answer that an error becomes."""
+    status = error_status(error, is_torchserve=is_torchserve)
+    extra = JSON_TYPE
+    if error.retry_after_s is not None:
+        extra += b"retry-after: %d\r\n" % max(1, round(error.retry_after_s))
+    return Response(
+        status,
+        json_body(error_members(error, status, for_operator=for_operator)),
+        head(request_id or new_request_id(), extra),
+        _phrase(status),
+        is_last=True,
+    )
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""

@@ -1,0 +1,205 @@
+"""ModelDescription: all settings of one version of a model, and where each came from.
+
+Precedence is TorchServe's: for batch settings query > model yaml > default; the yaml, once there
+is one, hides timeouts and worker counts given in the query."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from tsd.config import ServingSettings
+from tsd.errors import BadRequest, InvalidArchive
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+MAX_YAML_BYTES = 262_144
+MAX_HANDLER_SETTINGS_BYTES = 65_536
+MAX_BATCH_SIZE = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """One version of one model. Durations in seconds unless the name says milliseconds."""
+
+    name: str
+    version: str
+    url: str
+    model_dir: Path
+    handler: str
+    manifest: dict[str, Any]
+    model_yaml: dict[str, Any]
+    min_workers: int
+    max_workers: int
+    batch_size: int
+    max_batch_delay_ms: int
+    response_timeout_s: float
+    startup_timeout_s: float
+    client_timeout_ms: int
+    queue_size: int
+    device_type: str
+    is_idempotent: bool
+    origins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def batch_delay_s(self) -> float:
+        """How long a batch may wait to fill: only when somebody asked for a delay."""
+        if self.origins["max_batch_delay_ms"] == "default":
+            return 0.0
+        return self.max_batch_delay_ms / 1000
+
+    @property
+    def deadline_s(self) -> float | None:
+        """The time for one request, where the model sets its own."""
+        return self.client_timeout_ms / 1000 if self.client_timeout_ms else None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """An unpacked model: where it came from, where it lies, what it says of itself."""
+
+    source: Path
+    model_dir: Path
+    manifest: dict[str, Any]
+    model_yaml: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterOptions:
+    """What a registration may ask for; None: not said. Names as in TorchServe's API."""
+
+    model_name: str | None = None
+    handler: str | None = None
+    batch_size: int | None = None
+    max_batch_delay: int | None = None
+    response_timeout: int | None = None
+    startup_timeout: int | None = None
+    initial_workers: int | None = None
+
+
+def check_name(name: str, what: str = "model name") -> str:
+    """The name, if it is one; BadRequest otherwise."""
+    if not NAME.fullmatch(name):
+        raise BadRequest(
+            f"Invalid {what}.",
+            why=f"{name[:140]!r} is not 1 to 128 letters, digits, '.', '_' or '-'",
+            fix="choose another name, with model_name= where the archive's own does not fit",
+        )
+    return name
+
+
+def read_model_yaml(path: Path) -> dict[str, Any]:
+    """The model-config.yaml of an archive, bounded; {} when it is empty."""
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise InvalidArchive(f"The model configuration is larger than {MAX_YAML_BYTES} bytes.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        # An alias costs nothing here and multiplies when the settings are sent to a worker.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InvalidArchive("The model configuration uses YAML aliases.")
+        parsed = yaml.safe_load(text)
+        settings = msgspec.json.encode(parsed)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise InvalidArchive(
+            "The model configuration is not valid YAML.", why=str(error)
+        ) from error
+    if parsed is not None and not isinstance(parsed, dict):
+        raise InvalidArchive("The model configuration is not a mapping.")
+    if len(settings) > MAX_HANDLER_SETTINGS_BYTES:
+        raise InvalidArchive(
+            f"The model configuration holds more than {MAX_HANDLER_SETTINGS_BYTES} bytes."
+        )
+    # As JSON has it: dates become text, keys become strings; that is what the worker gets.
+    return dict(msgspec.json.decode(settings) or {})
+
+
+def describe(
+    files: ModelFiles, options: RegisterOptions, defaults: ServingSettings
+) -> ModelDescription:
+    """Join what the archive, the caller and the configuration say."""
+    manifest, model_yaml = files.manifest, files.model_yaml
+    model = manifest["model"]
+    choose = _Chooser(options, model_yaml, defaults)
+    workers = choose.workers()
+    return ModelDescription(
+        name=check_name(options.model_name or str(model["modelName"])),
+        version=check_name(str(model.get("modelVersion") or "1.0"), "model version"),
+        url=files.source.name,
+        model_dir=files.model_dir,
+        handler=choose.handler(model),
+        manifest=manifest,
+        model_yaml=model_yaml,
+        min_workers=workers[0],
+        max_workers=workers[1],
+        batch_size=min(choose.batch("batch_size", "batchSize", 1), MAX_BATCH_SIZE),
+        max_batch_delay_ms=choose.batch("max_batch_delay_ms", "maxBatchDelay", 100),
+        response_timeout_s=choose.timeout("response_timeout_s", "responseTimeout"),
+        startup_timeout_s=choose.timeout("startup_timeout_s", "startupTimeout"),
+        client_timeout_ms=choose.number("client_timeout_ms", "clientTimeoutInMills", 0),
+        queue_size=choose.number("queue_size", "jobQueueSize", defaults.queue_size),
+        device_type=str(model_yaml.get("deviceType", "")),
+        is_idempotent=model_yaml.get("idempotent") is not False,
+        origins=choose.origins,
+    )
+
+
+class _Chooser:
+    """Picks each setting from where it is said, and notes where that was."""
+
+    def __init__(
+        self, options: RegisterOptions, model_yaml: dict[str, Any], defaults: ServingSettings
+    ) -> None:
+        self.options = options
+        self.yaml = model_yaml
+        self.defaults = defaults
+        self.origins: dict[str, str] = {}
+
+    def handler(self, model: dict[str, Any]) -> str:
+        asked = self.options.handler
+        self.origins["handler"] = "request" if asked else "manifest"
+        return asked or str(model.get("handler") or "")
+
+    def number(self, name: str, key: str, default: int) -> int:
+        """A positive whole number of the yaml; TorchServe ignores a wrong one, so does tsd."""
+        value = self.yaml.get(key)
+        is_given = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        self.origins[name] = "model-config.yaml" if is_given else "default"
+        return int(value) if is_given and value is not None else default
+
+    def batch(self, name: str, key: str, default: int) -> int:
+        option = {
+            "batchSize": self.options.batch_size,
+            "maxBatchDelay": self.options.max_batch_delay,
+        }
+        asked = option[key]
+        if asked is not None and asked > 0:
+            self.origins[name] = "request"
+            return asked
+        return self.number(name, key, default)
+
+    def timeout(self, name: str, key: str) -> float:
+        asked = {
+            "responseTimeout": (self.options.response_timeout, self.defaults.response_timeout_s),
+            "startupTimeout": (self.options.startup_timeout, self.defaults.startup_timeout_s),
+        }
+        option, default = asked[key]
+        if not self.yaml and option is not None and option > 0:
+            self.origins[name] = "request"
+            return float(option)
+        return float(self.number(name, key, int(default)))
+
+    def workers(self) -> tuple[int, int]:
+        """Least and most workers. The yaml counts when both numbers are there and fit."""
+        least = self.number("min_workers", "minWorkers", 0)
+        most = self.number("max_workers", "maxWorkers", 0)
+        if not most >= least > 0:
+            asked = self.options.initial_workers
+            self.origins["min_workers"] = "default" if asked is None else "request"
+            least = most = self.defaults.default_workers if asked is None else max(asked, 0)
+        self.origins["max_workers"] = self.origins["min_workers"]
+        limit = self.defaults.max_workers
+        return min(least, limit), min(most, limit)

@@ -1,0 +1,320 @@
+"""The operator's verbs on models: register, scale, unregister, set default, restore.
+
+Start-up, reload and tsctl all use these. A change is on disk before it is acknowledged; when it
+cannot be saved it is not made."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TypeVar
+
+from tsd.config import ArchiveSettings, Config
+from tsd.errors import BadRequest, ConfigError, StateNotSaved, TsdError
+from tsd.log import get_logger
+from tsd.models import archive, state
+from tsd.models.description import ModelFiles, RegisterOptions, check_name, describe
+from tsd.serving.model import Machine, Model, ModelState, workers_between
+from tsd.serving.registry import Registry
+
+log = get_logger()
+Result = TypeVar("Result")
+
+
+class Progress:
+    """Tells `report` each change of phase of one registration or scaling."""
+
+    def __init__(self, report: Callable[[dict[str, object]], None]) -> None:
+        self._report = report
+        self._began_at = time.monotonic()
+        self._last: tuple[object, ...] = ()
+
+    def phase(self, name: str) -> None:
+        """A phase before there is a model."""
+        self._say({"phase": name})
+
+    def follow(self, model: Model) -> None:
+        """Where the model's workers are now: the phase of the one that is furthest behind."""
+        pool = model.pool
+        starting = [worker.phase for worker in pool.workers.values() if not worker.is_serving]
+        phase = "ready" if pool.serving >= pool.wanted else min(starting, default="queued")
+        self._say(
+            {
+                "phase": phase,
+                "model": model.name,
+                "version": model.version,
+                "ready": pool.serving,
+                "wanted": pool.wanted,
+            }
+        )
+
+    def _say(self, words: dict[str, object]) -> None:
+        told = tuple(words.values())
+        if told != self._last:
+            self._last = told
+            self._report(words | {"elapsed_s": round(time.monotonic() - self._began_at, 4)})
+
+
+def silent() -> Progress:
+    """For callers whom nobody watches."""
+    return Progress(lambda _words: None)
+
+
+class Operations:
+    """Owns the desired state; changes the registry."""
+
+    def __init__(self, registry: Registry, machine: Machine) -> None:
+        self._registry = registry
+        self._machine = machine
+        self._folder = machine.config.state_dir / "models"
+        self._desired = state.DesiredState()
+        self._sources: dict[tuple[str, str], tuple[Path, RegisterOptions]] = {}
+        self._saving = asyncio.Lock()
+
+    def configure(self, config: Config) -> None:
+        """Settings for the models that are registered from now on."""
+        self._machine = replace(self._machine, config=config)
+
+    async def register(
+        self,
+        url: str,
+        options: RegisterOptions,
+        progress: Progress,
+        *,
+        is_local_caller: bool,
+        is_synchronous: bool,
+    ) -> Model:
+        """Unpack, check, load and enter a model; when it fails, nothing of it is left."""
+        store = self._machine.config.model_store
+        source = archive.resolve(url, store, is_local_caller=is_local_caller)
+        progress.phase("unpacking")
+        model = await self._load(source, None, options)
+        try:
+            if is_synchronous:
+                await model.wait_for_workers(lambda: progress.follow(model))
+            await self._save(self._with(model))
+        except (TsdError, asyncio.CancelledError):
+            await self._remove(model)
+            raise
+        return model
+
+    async def unregister(self, name: str, version: str | None) -> None:
+        """Strike a version out; its running requests are answered first."""
+        model = self._registry.check_removable(name, version)
+        await self._save(self._without(model))
+        await self._remove(model)
+
+    async def scale(
+        self,
+        model: Model,
+        least: int,
+        most: int,
+        progress: Progress,
+        *,
+        is_synchronous: bool,
+    ) -> None:
+        """Bring the workers up to `least` or down to `most`."""
+        limit = self._machine.config.serving.max_workers
+        if least < 0 or most < least:
+            raise BadRequest("max_worker cannot be less than min_worker.")
+        if most > limit:
+            raise BadRequest(
+                f"{most} workers are more than this daemon allows.",
+                why=f"serving.max_workers is {limit}",
+                fix="raise serving.max_workers, or ask for fewer",
+            )
+        wanted = workers_between(model.pool.wanted, least, most)
+        await self._save(self._with(model, workers=wanted))
+        model.scale(least, most)
+        if is_synchronous:
+            await model.wait_for_workers(lambda: progress.follow(model))
+
+    async def set_default(self, name: str, version: str) -> None:
+        """Make a version the one that answers when none is named."""
+        self._registry.set_default(name, version)
+        await self._save(self._with(self._registry.find(name, version)))
+
+    async def restore(self) -> None:
+        """Enter the models of the desired state; workers start, nobody waits for them here."""
+        folder = self._machine.config.state_dir
+        self._desired, trouble = await _in_thread(state.read, folder)
+        if trouble:
+            log.error("state recovered: %s", trouble, code="state_damaged")
+        wanted = [
+            (name, version, self._desired.models[name].versions[version])
+            for name in self._desired.models
+            for version in self._desired.models[name].versions
+        ]
+        kept = [Path(desired.model_dir) for _, _, desired in wanted]
+        await _in_thread(archive.discard_others, self._folder, kept)
+        for name, version, desired in wanted:
+            await self._restore_one(name, version, desired)
+        for name, model in self._desired.models.items():
+            if name in self._registry.names and model.default_version:
+                self._registry.set_default_if_known(name, model.default_version)
+
+    async def load_at_start(self, models: str) -> None:
+        """Enter what `--models` names: NAME=ARCHIVE, ARCHIVE, or `all` of the model store."""
+        store = self._machine.config.model_store
+        for name, url in _startup_models(models, store):
+            try:
+                source = archive.resolve(url, store, is_local_caller=True)
+                await self._load(source, None, RegisterOptions(model_name=name), at_start=True)
+            except (TsdError, OSError) as error:
+                log.error("model %s not loaded: %s", url, error, why=getattr(error, "why", ""))
+
+    async def wait_until_settled(self) -> None:
+        """Return when every model is ready or failed."""
+        await asyncio.gather(*[model.wait_until_settled() for model in self._registry])
+
+    async def drain_all(self, timeout_s: float) -> None:
+        """Finish what has begun in every model, and stop all workers; files and state stay."""
+        await asyncio.gather(*[model.drain(timeout_s) for model in self._registry])
+
+    async def _restore_one(self, name: str, version: str, desired: state.DesiredVersion) -> None:
+        options = RegisterOptions(**desired.options)  # type: ignore[arg-type]  # as saved by _with
+        folder = Path(desired.model_dir)
+        try:
+            model = await self._load(Path(desired.source), folder, options, workers=desired.workers)
+        except (TsdError, OSError) as error:
+            log.error(
+                "model not restored: %s",
+                error,
+                why=getattr(error, "why", ""),
+                model=name,
+                version=version,
+                code="model_not_restored",
+            )
+            return
+        if folder != model.description.model_dir:
+            await self._save(self._with(model))
+
+    async def _load(
+        self,
+        source: Path,
+        folder: Path | None,
+        options: RegisterOptions,
+        *,
+        workers: int | None = None,
+        at_start: bool = False,
+    ) -> Model:
+        """Files -> a model in the registry whose workers are starting."""
+        config = self._machine.config
+        if options.model_name is not None:
+            check_name(options.model_name)
+        files = await self._unpacked(source, folder)
+        try:
+            description = describe(files, options, config.serving)
+            self._registry.check_free(description.name, description.version)
+            model = Model(description, self._machine, is_from_start=at_start)
+        except (TsdError, OSError):
+            await _in_thread(archive.discard, files.model_dir, self._folder)
+            raise
+        self._registry.add(model)
+        self._sources[model.name, model.version] = (source, options)
+        least, most = description.min_workers, description.max_workers
+        if at_start and most == 0:
+            least = most = 1
+        if workers is not None:
+            least, most = workers, max(workers, most)
+        model.scale(least, most)
+        return model
+
+    async def _unpacked(self, source: Path, folder: Path | None) -> ModelFiles:
+        """The model's files: those of an earlier run where they are whole, else unpacked anew."""
+        try:
+            limits = self._machine.config.archives
+            return await _in_thread(_files, source, folder, self._folder, limits)
+        except OSError as error:
+            raise StateNotSaved(
+                "The archive could not be unpacked.",
+                why=f"{error.strerror}: {error.filename}",
+                fix="check the permissions of the archive and the space of the state directory",
+            ) from error
+
+    async def _remove(self, model: Model) -> None:
+        drain_s = self._machine.config.serving.drain_s
+        if model.state not in (ModelState.DRAINING, ModelState.UNLOADED):
+            # Out of the book only when it is gone: the same version cannot come back meanwhile.
+            await model.drain(drain_s)
+            self._registry.remove(model)
+            self._sources.pop((model.name, model.version), None)
+            await _in_thread(archive.discard, model.description.model_dir, self._folder)
+
+    def _with(self, model: Model, workers: int | None = None) -> Callable[[], state.DesiredState]:
+        """The desired state with this model as it is, or with that many workers."""
+
+        def changed() -> state.DesiredState:
+            source, options = self._sources[model.name, model.version]
+            version = state.DesiredVersion(
+                source=str(source),
+                model_dir=str(model.description.model_dir),
+                workers=model.pool.wanted if workers is None else workers,
+                options={key: value for key, value in asdict(options).items() if value is not None},
+            )
+            known = self._desired.models.get(model.name)
+            versions = (known.versions if known else {}) | {model.version: version}
+            default = self._registry.default_version(model.name)
+            entry = state.DesiredModel(default_version=default, versions=versions)
+            return state.DesiredState(models=self._desired.models | {model.name: entry})
+
+        return changed
+
+    def _without(self, model: Model) -> Callable[[], state.DesiredState]:
+        def changed() -> state.DesiredState:
+            models = dict(self._desired.models)
+            known = models.pop(model.name, None)
+            versions = dict(known.versions) if known else {}
+            versions.pop(model.version, None)
+            if known and versions:
+                models[model.name] = state.DesiredModel(known.default_version, versions)
+            return state.DesiredState(models=models)
+
+        return changed
+
+    async def _save(self, changed: Callable[[], state.DesiredState]) -> None:
+        """Write the changed state; only then does it count."""
+        async with self._saving:
+            desired = changed()
+            try:
+                await _in_thread(state.save, self._machine.config.state_dir, desired)
+            except OSError as error:
+                log.error("state not saved: %s", error, code="state_write_failed")
+                raise StateNotSaved(
+                    "The change could not be saved and was not made.",
+                    why=str(error.strerror),
+                    fix="make room on the disk of the state directory",
+                ) from error
+            self._desired = desired
+
+
+def _files(source: Path, earlier: Path | None, folder: Path, limits: ArchiveSettings) -> ModelFiles:
+    if earlier is not None and earlier.is_dir():
+        return archive.read_files(source, earlier)
+    return archive.unpack(source, folder, limits)
+
+
+def _startup_models(models: str, store: Path | None) -> Iterable[tuple[str | None, str]]:
+    if models.strip().lower() == "all":
+        if store is None:
+            raise ConfigError("`models = all` needs a model store.", fix="give --model-store DIR")
+        return [(None, str(path)) for path in archive.store_archives(store)]
+    pairs = []
+    for word in filter(None, (word.strip() for word in models.split(","))):
+        name, has_name, url = word.partition("=")
+        pairs.append((name, _url(url, store)) if has_name else (None, _url(word, store)))
+    return pairs
+
+
+def _url(word: str, store: Path | None) -> str:
+    """A name of the store, or a path as the caller's shell sees it."""
+    in_store = store is not None and (store / word).exists()
+    return word if in_store or not Path(word).exists() else str(Path(word).absolute())
+
+
+def _in_thread(call: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
+    """What may block runs on an executor's thread and comes back as a value."""
+    return asyncio.get_running_loop().run_in_executor(None, call, *arguments)

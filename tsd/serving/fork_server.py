@@ -1,0 +1,245 @@
+"""The fork server of one runtime: start it, ask it for a worker, start it again when it dies.
+
+Its program is tsd.worker.zygote, run by the runtime's interpreter; live workers do not need it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import multipart
+
+import tsd
+from tsd import process
+from tsd.errors import ProtocolError, StartFailed
+from tsd.ipc.arguments import WorkerArguments, pack_arguments, unpack_reply
+from tsd.log import get_logger
+from tsd.serving.worker_output import OutputPipe, WorkerOutput
+
+PROGRAM = "tsd.worker.zygote"
+MAX_REPLY_BYTES = 65_536
+MAX_RESTART_DELAY_S = 30.0
+
+# The runtime may be another interpreter with packages of its own: it is given this package and
+# the multipart parser by path, and nothing else of the daemon's.
+BOOTSTRAP = """
+import importlib, importlib.util, sys
+def carry(name, path, folder):
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folder)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+carry("tsd", sys.argv[1] + "/__init__.py", [sys.argv[1]])
+carry("multipart", sys.argv[2], None)
+importlib.import_module(sys.argv[3]).main(int(sys.argv[4]), int(sys.argv[5]))
+"""
+
+# Room in the argument area for the title of any worker: names have at most 128 characters.
+TITLE_ROOM = " " * 384
+
+log = get_logger()
+
+
+class ForkServerState(enum.Enum):
+    """`starting` until torch is imported; `exited` between a death and the next start."""
+
+    STARTING = "starting"
+    READY = "ready"
+    EXITED = "exited"
+
+
+class ForkServer:
+    """Asks are answered in order; those that come while it starts wait for it."""
+
+    def __init__(self, python: Path, environment: Mapping[str, str], output: WorkerOutput) -> None:
+        self.python = python
+        self.state = ForkServerState.EXITED
+        self.pid = 0
+        self.versions: dict[str, str] = {}
+        self.last_error = ""
+        self._environment = dict(environment) | {"OPENBLAS_NUM_THREADS": "1"}
+        self._output = output
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+        self._pipe: OutputPipe | None = None
+        self._asked: dict[int, asyncio.Future[int]] = {}
+        self._next_id = 0
+        self._restarts = 0
+        self._is_wanted = False
+        self._changed = asyncio.Event()
+
+    def start(self) -> None:
+        """Start the process; it says by itself when it is ready."""
+        self._is_wanted = True
+        self.state = ForkServerState.STARTING
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        ours.settimeout(0)
+        folder = Path(tsd.__file__).parent
+        arguments = [folder, multipart.__file__, PROGRAM, theirs.fileno(), os.getpid(), TITLE_ROOM]
+        try:
+            self._process = subprocess.Popen(
+                [self.python, "-P", "-c", BOOTSTRAP, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                env=self._environment,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(read_end)
+            ours.close()
+            raise StartFailed(
+                "The runtime's interpreter cannot be started.",
+                why=str(error),
+                fix="set `python` to an interpreter that has torch",
+            ) from error
+        finally:
+            theirs.close()
+            os.close(write_end)
+        self.pid = self._process.pid
+        self._watch(ours, read_end)
+
+    async def wait_until_ready(self, timeout_s: float) -> None:
+        """Return when the runtime is loaded; StartFailed when that takes too long."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.state is not ForkServerState.READY:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError as error:
+            raise StartFailed(
+                "The runtime did not get ready.",
+                why=self.last_error or f"{self.python} did not import torch in {timeout_s:g} s",
+                fix=f"try `{self.python} -c 'import torch'`",
+            ) from error
+
+    async def fork(
+        self, arguments: WorkerArguments, descriptors: Sequence[int], timeout_s: float
+    ) -> int:
+        """The process id of a new worker, a child of the daemon. Raises StartFailed."""
+        await self.wait_until_ready(timeout_s)
+        channel = self._channel
+        if channel is None:
+            raise StartFailed("The fork server has just died.")
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._asked[arguments.request_id] = answer
+        try:
+            socket.send_fds(channel, [pack_arguments(arguments)], list(descriptors))
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except (OSError, TimeoutError) as error:
+            raise StartFailed("The fork server did not fork.", why=str(error)) from error
+        finally:
+            self._asked.pop(arguments.request_id, None)
+
+    def next_request_id(self) -> int:
+        """A number for `WorkerArguments.request_id`."""
+        self._next_id += 1
+        return self._next_id
+
+    def stop(self) -> None:
+        """End the process; workers go on."""
+        self._is_wanted = False
+        if self._pidfd >= 0:
+            process.send_signal(self._pidfd, signal.SIGKILL)
+
+    async def wait_until_exited(self) -> None:
+        """Return when the stopped process is gone."""
+        while self.state is not ForkServerState.EXITED:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _watch(self, channel: socket.socket, output_end: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._channel = channel
+        self._pidfd = process.open_pidfd(self.pid)
+        self._pipe = OutputPipe(output_end, self._output, loop)
+        self._pipe.watch()
+        loop.add_reader(self._pidfd, self._on_exit)
+        loop.add_reader(channel.fileno(), self._on_message)
+
+    def _on_message(self) -> None:
+        if self._channel is None:
+            return
+        try:
+            message = self._channel.recv(MAX_REPLY_BYTES)
+            if not message:
+                asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            elif self.state is ForkServerState.STARTING:
+                self._on_hello(message)
+            else:
+                self._on_reply(message)
+        except BlockingIOError:
+            return
+        except (OSError, ProtocolError) as error:
+            log.error("the fork server is not understood: %s", error, code="worker_killed")
+            process.send_signal(self._pidfd, signal.SIGKILL)
+
+    def _on_hello(self, message: bytes) -> None:
+        try:
+            versions = json.loads(message)
+        except ValueError as error:
+            raise ProtocolError("no greeting") from error
+        self.versions = {str(key): str(value)[:64] for key, value in dict(versions).items()}
+        self.state = ForkServerState.READY
+        self._restarts = 0
+        self._changed.set()
+        log.info("runtime ready: torch %s", self.versions.get("torch"), code="runtime_ready")
+
+    def _on_reply(self, message: bytes) -> None:
+        request_id, pid, trouble = unpack_reply(message)
+        answer = self._asked.get(request_id)
+        if answer is None or answer.done():
+            return
+        if pid > 0:
+            answer.set_result(pid)
+        else:
+            answer.set_exception(StartFailed("The fork server could not fork.", why=trouble[:500]))
+
+    def _on_exit(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._process is None or self._process.poll() is None:
+            return
+        loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        if self._channel is not None:
+            loop.remove_reader(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        if self._pipe is not None:
+            self._pipe.close()
+        self.state = ForkServerState.EXITED
+        self._changed.set()
+        self._fail_asked()
+        if self._is_wanted:
+            self._restart_later(loop)
+
+    def _fail_asked(self) -> None:
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(StartFailed("The fork server died."))
+
+    def _restart_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        status = self._process.returncode if self._process else None
+        self.last_error = f"the fork server ended with status {status}"
+        delay_s = min(0.5 * 2.0**self._restarts, MAX_RESTART_DELAY_S)
+        self._restarts += 1
+        log.error("%s; next start in %.1f s", self.last_error, delay_s, code="fork_server_died")
+        loop.call_later(delay_s, self._restart)
+
+    def _restart(self) -> None:
+        if self._is_wanted:
+            with contextlib.suppress(StartFailed):
+                self.start()

@@ -1,0 +1,77 @@
+"""Job and Batch: plain data on its way to a worker and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tsd.errors import TsdError
+from tsd.ipc.segment import Slot
+
+
+@dataclass(frozen=True, slots=True)
+class JobAnswer:
+    """What the handler gave for one job.
+
+    `head` is an answer's head block (layout.py). Where `body` lies in shared memory, `release`
+    must be called once it has been sent."""
+
+    status: int
+    head: bytes
+    body: bytes | memoryview
+    release: Callable[[], None] | None = None
+
+
+Finish = Callable[["Job", JobAnswer | TsdError], None]
+
+
+class Job:
+    """One inference that a request asked for. Its one outcome goes to `finish`.
+
+    The bytes lie in a slot of the request arena, or, when `slot` is None, in `body`."""
+
+    __slots__ = (
+        "attempts",
+        "body",
+        "deadline",
+        "finish",
+        "head",
+        "id",
+        "is_alone",
+        "is_done",
+        "is_running",
+        "queued_at",
+        "slot",
+    )
+
+    def __init__(
+        self,
+        job_id: int,
+        head: bytes,
+        body: bytes | bytearray | memoryview,
+        slot: Slot | None,
+        deadline: float,
+        finish: Finish,
+    ) -> None:
+        self.id = job_id
+        self.head = head
+        self.body = body
+        self.slot = slot
+        self.deadline = deadline
+        self.finish = finish
+        self.queued_at = 0.0
+        self.attempts = 0
+        self.is_alone = False
+        self.is_running = False
+        self.is_done = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """Jobs that share one forward pass; `grant`: where their large answers may be written."""
+
+    id: int
+    jobs: list[Job]
+    grant: Slot | None
+    sent_at: float
+    unread: int = 0

@@ -1,0 +1,390 @@
+"""One version of a model: its settings, its state, its arena, its batcher and its pool.
+
+A job that is submitted here gets exactly one outcome, by its deadline at the latest."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tsd.config import Config
+from tsd.errors import (
+    DeadlinePassed,
+    Draining,
+    ModelFailed,
+    NoRoom,
+    NoWorkers,
+    StartFailed,
+    TsdError,
+    WorkerDied,
+    WorkerHung,
+)
+from tsd.ipc.arguments import WorkerArguments
+from tsd.ipc.layout import inline_limit
+from tsd.ipc.segment import Slot
+from tsd.log import get_logger
+from tsd.metrics import ModelFigures, ModelSnapshot
+from tsd.models.description import ModelDescription
+from tsd.serving.arena import Arena
+from tsd.serving.batcher import Batcher, BatchLimits
+from tsd.serving.fork_server import ForkServer
+from tsd.serving.job import Batch, Job
+from tsd.serving.pool import Pool, PoolEvents, WorkerPlan
+from tsd.serving.worker_handle import WorkerHandle, WorkerState
+
+SWEEP_S = 0.25
+MAX_ATTEMPTS = 2
+
+log = get_logger()
+
+
+class ModelState(enum.Enum):
+    """`failed`: its workers die or cannot be loaded; trials go on behind it."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    UNLOADED = "unloaded"
+    FAILED = "failed"
+
+
+MOVES = {
+    ModelState.LOADING: {ModelState.READY, ModelState.FAILED, ModelState.DRAINING},
+    ModelState.READY: {ModelState.LOADING, ModelState.FAILED, ModelState.DRAINING},
+    ModelState.FAILED: {ModelState.READY, ModelState.LOADING, ModelState.DRAINING},
+    ModelState.DRAINING: {ModelState.UNLOADED},
+    ModelState.UNLOADED: set[ModelState](),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What models share: the configuration, the fork server, the devices, the daemon's pid."""
+
+    config: Config
+    fork_server: ForkServer
+    devices: tuple[str, ...]
+    pid: int
+
+
+class Model:
+    """Made by the registry; workers come with `scale`."""
+
+    def __init__(
+        self, description: ModelDescription, machine: Machine, *, is_from_start: bool = False
+    ) -> None:
+        serving = machine.config.serving
+        self.description = description
+        self.is_from_start = is_from_start
+        self.state = ModelState.LOADING
+        self.min_workers = description.min_workers
+        self.max_workers = description.max_workers
+        self.figures = ModelFigures()
+        self.inline_bytes = inline_limit(description.batch_size)
+        self.default_deadline_s = description.deadline_s or max(
+            serving.deadline_s, description.response_timeout_s
+        )
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[int, Job] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._watchers: list[asyncio.Future[None]] = []
+        label = f"tsd requests {description.name}/{description.version}"[:200]
+        self.arena = Arena(label, serving.arena_bytes)
+        self.arena_view = self.arena.segment.map_to_write()
+        limits = BatchLimits(
+            description.batch_size, description.batch_delay_s, description.queue_size
+        )
+        self.batcher = Batcher(limits, self._has_worker, self._give, self._loop)
+        self.pool = Pool(
+            _worker_plan(description, machine),
+            machine.fork_server,
+            self.arena,
+            machine.config,
+            PoolEvents(
+                on_change=self._on_change,
+                on_free=self.batcher.wake,
+                on_batch=self._on_batch,
+                on_orphans=self._on_orphans,
+                give_back_slot=self.arena.give_back,
+            ),
+        )
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.description.name
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return self.description.version
+
+    # The way of a prediction.
+
+    def check_open(self) -> None:
+        """Raise at once where no request can be answered."""
+        if self.state in (ModelState.DRAINING, ModelState.UNLOADED):
+            raise Draining(f"Model {self.name} is being unregistered.")
+        if self.state is ModelState.FAILED:
+            error = ModelFailed(f"Model {self.name} cannot serve: its workers fail.")
+            error.retry_after_s = max(1.0, self.pool.retry_at - time.monotonic())
+            raise error
+        if self.pool.wanted == 0:
+            raise NoWorkers(f"Model {self.name} has no worker.")
+
+    def take_slot(self, size: int, deadline: float, then: Callable[[Slot | None], None]) -> None:
+        """Room in the request arena: `then` gets a slot, or None when the deadline came first."""
+        self._start_sweep()
+        self.arena.take(size, deadline, then)
+
+    def submit(self, job: Job) -> None:
+        """Queue the job: its outcome goes to `job.finish`, unless this raises (as check_open)."""
+        try:
+            self.check_open()
+            self.batcher.submit(job)
+        except TsdError:
+            self._release(job)
+            raise
+        self._open[job.id] = job
+        if self._sweep is None:
+            self._start_sweep()
+
+    def cancel(self, job: Job) -> None:
+        """Nobody waits for the answer any more. A job that has not left is not run."""
+        if job.is_done:
+            return
+        job.is_done = True
+        self._open.pop(job.id, None)
+        if not job.is_running:
+            self.batcher.remove_done()
+            self._release(job)
+
+    # The operator's verbs; see operations.py.
+
+    def scale(self, least: int, most: int) -> None:
+        """Ask for workers, up to `least` and down to `most`; they come and go by themselves."""
+        self.min_workers, self.max_workers = least, most
+        workers = workers_between(self.pool.wanted, least, most)
+        if workers > 0 and self.pool.serving == 0 and self.state is ModelState.READY:
+            self._move(ModelState.LOADING)
+        self.pool.scale(workers)
+
+    async def wait_for_workers(self, on_change: Callable[[], None] | None = None) -> None:
+        """Return when all wanted workers serve; StartFailed at the first failed start."""
+        failed_before = self.pool.counts.failed_starts
+        while self.pool.serving != self.pool.wanted:
+            if self.state in (ModelState.DRAINING, ModelState.UNLOADED):
+                raise Draining(f"Model {self.name} was unregistered while it was loading.")
+            if self.pool.counts.failed_starts > failed_before:
+                raise self._start_failed()
+            if on_change is not None:
+                on_change()
+            await self._changed()
+        if on_change is not None:
+            on_change()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, finish what has begun, stop the workers; then all is given back."""
+        if self.state not in (ModelState.DRAINING, ModelState.UNLOADED):
+            self._move(ModelState.DRAINING)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._open:
+                    await self._changed()
+        except TimeoutError:
+            log.warning("drain timed out: %d requests fail", len(self._open), model=self.name)
+        self.pool.stop()
+        for job in list(self._open.values()):
+            self._fail(job, Draining(f"Model {self.name} is being unregistered."))
+        while self.pool.workers:
+            await self._changed()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self.arena.close()
+        self._move(ModelState.UNLOADED)
+
+    async def wait_until_settled(self) -> None:
+        """Return when the model is ready or failed."""
+        while self.state is ModelState.LOADING and self.pool.wanted:
+            await self._changed()
+
+    def snapshot(self) -> ModelSnapshot:
+        """The figures for the metrics page."""
+        states = dict.fromkeys((state.value for state in WorkerState), 0)
+        for worker in self.pool.workers.values():
+            states[worker.state.value] += 1
+        return ModelSnapshot(
+            name=self.name,
+            version=self.version,
+            figures=self.figures,
+            queue_depth=len(self.batcher.waiting),
+            workers=states,
+            restarts=self.pool.counts.restarts,
+            is_ready=self.state is ModelState.READY,
+            arena_bytes=self.arena.slots.used_bytes,
+        )
+
+    # What the batcher and the pool say.
+
+    def _has_worker(self, is_full: bool) -> bool:  # noqa: FBT001 (the batcher's callback)
+        return self.pool.has_worker(is_full)
+
+    def _give(self, jobs: list[Job]) -> None:
+        now = time.monotonic()
+        for job in jobs:
+            self.figures.queue_s.observe(now - job.queued_at)
+        self.figures.batch_rows.observe(len(jobs))
+        self.pool.give(jobs)
+
+    def _on_batch(self, batch: Batch) -> None:
+        for job in batch.jobs:
+            self._open.pop(job.id, None)
+
+    def _on_orphans(self, worker: WorkerHandle, batches: list[Batch]) -> None:
+        """The first batch was running: its jobs are tried once more, each alone; others first."""
+        again: list[Job] = []
+        for position, batch in enumerate(batches):
+            for job in batch.jobs:
+                job.is_running = False
+                if self._may_run_again(job, was_running=position == 0):
+                    again.append(job)
+                elif job.is_done:
+                    self._release(job)
+                else:
+                    self._fail(job, WorkerDied("Worker died.", why=worker.exit_text))
+        if again:
+            self.batcher.requeue(again)
+
+    def _may_run_again(self, job: Job, *, was_running: bool) -> bool:
+        if job.is_done:
+            return False
+        if was_running:
+            job.attempts += 1
+            if job.attempts >= MAX_ATTEMPTS or not self.description.is_idempotent:
+                return False
+            job.is_alone = True
+            self.figures.retries += 1
+        return True
+
+    def _on_change(self) -> None:
+        self._follow_pool()
+        if self._watchers:
+            watchers, self._watchers = self._watchers, []
+            for watcher in watchers:
+                if not watcher.done():
+                    watcher.set_result(None)
+
+    def _follow_pool(self) -> None:
+        if self.state in (ModelState.DRAINING, ModelState.UNLOADED):
+            return
+        if self.pool.is_failed and self.state is not ModelState.FAILED:
+            self._move(ModelState.FAILED)
+            self._fail_waiting()
+        elif self.pool.serving and self.state is not ModelState.READY:
+            self._move(ModelState.READY)
+
+    # Deadlines, and the end of a job.
+
+    def _start_sweep(self) -> None:
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(SWEEP_S, self._on_sweep)
+
+    def _on_sweep(self) -> None:
+        self._sweep = None
+        now = time.monotonic()
+        self.arena.sweep(now)
+        hung = self.pool.sweep(now)
+        for job in hung:
+            if not job.is_done:
+                self._fail(job, WorkerHung("Worker died."))
+        for job in [job for job in self._open.values() if job.deadline <= now]:
+            if not job.is_done:
+                self._fail(job, DeadlinePassed("No answer within the request's deadline."))
+        if self._open or self.arena.has_waiters or self.pool.has_starting:
+            self._start_sweep()
+
+    def _fail(self, job: Job, error: TsdError) -> None:
+        """An outcome that no worker gave. A running job's slot stays until its batch is back."""
+        job.is_done = True
+        self._open.pop(job.id, None)
+        if not job.is_running:
+            self._release(job)
+        job.finish(job, error)
+        self._on_change()
+
+    def _fail_waiting(self) -> None:
+        for job in list(self.batcher.waiting):
+            if not job.is_done:
+                self._fail(job, ModelFailed(f"Model {self.name} cannot serve: its workers fail."))
+        self.batcher.remove_done()
+
+    def _release(self, job: Job) -> None:
+        if job.slot is not None:
+            self.arena.give_back(job.slot)
+            job.slot = None
+
+    def _changed(self) -> asyncio.Future[None]:
+        watcher: asyncio.Future[None] = self._loop.create_future()
+        self._watchers.append(watcher)
+        return watcher
+
+    def _start_failed(self) -> StartFailed:
+        last = self.pool.last_error
+        lines = last.traceback.strip().splitlines() if last else []
+        return StartFailed(
+            f"Failed to start workers for model {self.name} version: {self.version}",
+            why=(lines[-1] if lines else last.cause if last else ""),
+            fix="see the traceback; the model's code or files must be mended",
+            traceback=last.traceback if last else "",
+        )
+
+    def _move(self, new: ModelState) -> None:
+        assert new in MOVES[self.state], f"{self.name}: {self.state} -> {new}"
+        log.info(
+            "model %s: %s -> %s",
+            self.name,
+            self.state.value,
+            new.value,
+            code=f"model_{new.value}",
+            model=self.name,
+            version=self.version,
+        )
+        self.state = new
+
+
+def workers_between(wanted: int, least: int, most: int) -> int:
+    """TorchServe's rule of scaling: brought up to the least, cut down to the most."""
+    return max(least, min(wanted, most))
+
+
+def room_refused() -> NoRoom:
+    """The error of a request for which the arena had no room until its deadline."""
+    return NoRoom("No room for the request's body.")
+
+
+def _worker_plan(description: ModelDescription, machine: Machine) -> WorkerPlan:
+    serving = machine.config.serving
+    arguments = WorkerArguments(
+        request_id=0,
+        model_name=description.name,
+        model_version=description.version,
+        number=0,
+        device="cpu",
+        gpu_id=None,
+        model_dir=str(description.model_dir),
+        handler=description.handler,
+        manifest=description.manifest,
+        model_yaml=description.model_yaml,
+        batch_size=description.batch_size,
+        threads=serving.threads,
+        arena_bytes=serving.arena_bytes,
+        answers_bytes=serving.answers_bytes,
+        daemon_pid=machine.pid,
+    )
+    devices = ("cpu",) if description.device_type == "cpu" else machine.devices
+    return WorkerPlan(
+        arguments, devices, description.startup_timeout_s, description.response_timeout_s
+    )

@@ -1,0 +1,257 @@
+"""The workers of one model: start them, choose a free one, replace the dead.
+
+Batches are formed in batcher.py; one worker's life is in worker_handle.py; when a dead worker
+is replaced is decided in breaker.py."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from tsd.config import Config
+from tsd.errors import TsdError
+from tsd.ipc.arguments import WorkerArguments
+from tsd.ipc.segment import Slot
+from tsd.log import get_logger
+from tsd.serving.arena import Arena
+from tsd.serving.breaker import Breaker
+from tsd.serving.fork_server import ForkServer
+from tsd.serving.job import Batch, Job
+from tsd.serving.worker_handle import WorkerEvents, WorkerHandle, WorkerState
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """What every worker of the model is made from; a number and a device make it a worker's."""
+
+    arguments: WorkerArguments
+    devices: tuple[str, ...]
+    startup_timeout_s: float
+    response_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """Why the last worker that nobody had told to go is gone."""
+
+    at: datetime
+    cause: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEvents:
+    """What the model is told."""
+
+    on_change: Callable[[], None]
+    on_free: Callable[[], None]
+    on_batch: Callable[[Batch], None]
+    on_orphans: Callable[[WorkerHandle, list[Batch]], None]
+    give_back_slot: Callable[[Slot], None]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the pool has seen since the model was loaded."""
+
+    restarts: int = 0
+    failed_starts: int = 0
+
+
+class Pool:
+    """Keeps `wanted` workers alive. The most recently used free worker is chosen first."""
+
+    def __init__(
+        self,
+        plan: WorkerPlan,
+        fork_server: ForkServer,
+        arena: Arena,
+        config: Config,
+        events: PoolEvents,
+    ) -> None:
+        self.plan = plan
+        self.wanted = 0
+        self.workers: dict[int, WorkerHandle] = {}
+        self.last_error: LastError | None = None
+        self.counts = Counts()
+        self.retry_at = 0.0
+        self._fork_server = fork_server
+        self._arena = arena
+        self._config = config
+        self._events = events
+        self._breaker = Breaker()
+        self._idle: list[WorkerHandle] = []
+        self._starts: set[asyncio.Task[None]] = set()
+        self._retry: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the breaker is open: workers die or cannot be loaded."""
+        return self._breaker.is_open
+
+    @property
+    def serving(self) -> int:
+        """Workers that may get batches."""
+        return sum(worker.is_serving for worker in self.workers.values())
+
+    @property
+    def in_flight(self) -> list[Batch]:
+        """Batches that are with a worker."""
+        return [batch for worker in self.workers.values() for batch in worker.outstanding]
+
+    def scale(self, wanted: int) -> None:
+        """Start or stop workers until there are `wanted`; the last started stop first."""
+        self.wanted = wanted
+        kept = [w for w in self.workers.values() if w.state is not WorkerState.STOPPING]
+        for worker in sorted(kept, key=lambda worker: worker.number)[wanted:]:
+            self._retire(worker)
+        self._start_missing()
+        self._events.on_change()
+
+    def has_worker(self, is_full: bool) -> bool:  # noqa: FBT001 (the batcher's callback)
+        """Whether a batch can go: to a free worker, or ahead of need when it is full."""
+        return bool(self._idle) or (is_full and self._next_ahead() is not None)
+
+    def give(self, jobs: list[Job]) -> None:
+        """Hand a batch to the worker that `has_worker` spoke of."""
+        worker = self._idle.pop() if self._idle else self._next_ahead()
+        assert worker is not None, "give() without a worker"
+        worker.give(jobs)
+
+    @property
+    def has_starting(self) -> bool:
+        """Whether a start-up timeout is running."""
+        return any(w.state is WorkerState.STARTING for w in self.workers.values())
+
+    def sweep(self, now: float) -> list[Job]:
+        """End workers that overran a timeout; the jobs of which one was running too long."""
+        hung: list[Job] = []
+        for worker in self.workers.values():
+            if worker.runs_since(now) > self.plan.response_timeout_s:
+                hung += worker.outstanding[0].jobs
+                worker.end_hung()
+            elif worker.starts_since(now) > self.plan.startup_timeout_s:
+                worker.kill("it did not get ready in time")
+        return hung
+
+    def stop(self) -> None:
+        """Nobody is wanted any more."""
+        if self._retry is not None:
+            self._retry.cancel()
+        self.scale(0)
+
+    def _next_ahead(self) -> WorkerHandle | None:
+        """A busy worker that has one batch and could have the next one waiting at its door."""
+        for worker in self.workers.values():
+            if worker.state is WorkerState.BUSY and len(worker.outstanding) == 1:
+                return worker
+        return None
+
+    def _retire(self, worker: WorkerHandle) -> None:
+        if worker in self._idle:
+            self._idle.remove(worker)
+        worker.stop(self._config.serving.stop_s + self._busy_grace_s(worker))
+
+    def _busy_grace_s(self, worker: WorkerHandle) -> float:
+        return self.plan.response_timeout_s if worker.outstanding else 0.0
+
+    def _start_missing(self) -> None:
+        """One trial at a time while the breaker is open; else as many as are missing."""
+        alive = sum(w.state is not WorkerState.STOPPING for w in self.workers.values())
+        missing = self.wanted - alive
+        if self._breaker.is_open:
+            missing = min(missing, 1 - alive)
+        for _ in range(missing):
+            self._start_one()
+
+    def _start_one(self) -> None:
+        number = next(n for n in range(1, len(self.workers) + 2) if n not in self.workers)
+        device = self.plan.devices[(number - 1) % len(self.plan.devices)]
+        arguments = _with_place(self.plan.arguments, number, device)
+        worker = WorkerHandle(arguments, self._arena, self._config.log)
+        self.workers[number] = worker
+        start = self._loop.create_task(self._start(worker))
+        self._starts.add(start)
+        start.add_done_callback(self._starts.discard)
+
+    async def _start(self, worker: WorkerHandle) -> None:
+        events = WorkerEvents(
+            on_phase=self._on_phase,
+            on_answers=self._on_answers,
+            on_exit=self._on_exit,
+            give_back_slot=self._events.give_back_slot,
+        )
+        try:
+            await worker.start(self._fork_server, events, self.plan.startup_timeout_s)
+        except (TsdError, OSError) as error:
+            del self.workers[worker.number]
+            worker.exit_text = f"{error} {getattr(error, 'why', '')}".strip()
+            if not worker.was_told_to_stop:
+                self._replace(worker)
+            return
+        if self.workers.get(worker.number) is not worker or worker.state is WorkerState.STOPPING:
+            # It was retired while it was being forked.
+            worker.kill("it is no longer wanted")
+
+    def _on_phase(self, worker: WorkerHandle) -> None:
+        if worker.state is WorkerState.IDLE:
+            self._breaker.started()
+            self._idle.append(worker)
+            self._events.on_free()
+            # After a successful trial the others may come, too.
+            self._start_missing()
+        self._events.on_change()
+
+    def _on_answers(self, worker: WorkerHandle, batch: Batch) -> None:
+        self._breaker.answered()
+        if worker.state is WorkerState.IDLE:
+            self._idle.append(worker)
+        self._events.on_batch(batch)
+        if worker.is_serving:
+            self._events.on_free()
+        self._events.on_change()
+
+    def _on_exit(self, worker: WorkerHandle, orphans: list[Batch]) -> None:
+        if worker in self._idle:
+            self._idle.remove(worker)
+        self.workers.pop(worker.number, None)
+        self._events.on_orphans(worker, orphans)
+        if worker.was_told_to_stop:
+            self._start_missing()
+            self._events.on_change()
+        else:
+            self._replace(worker)
+
+    def _replace(self, worker: WorkerHandle) -> None:
+        """A worker is gone that should not be."""
+        self.last_error = LastError(datetime.now(UTC), worker.exit_text, worker.traceback)
+        self._breaker.died(time.monotonic(), was_ready=worker.was_ready)
+        self.counts.restarts += 1
+        self.counts.failed_starts += not worker.was_ready
+        delay_s = self._breaker.delay_s(random.uniform(-1, 1))  # noqa: S311 (jitter)
+        self.retry_at = time.monotonic() + delay_s
+        log.error(
+            "worker died: %s; next start in %.1f s",
+            worker.exit_text,
+            delay_s,
+            code="worker_died" if worker.was_ready else "worker_start_failed",
+            model=worker.arguments.model_name,
+            version=worker.arguments.model_version,
+            worker=worker.number,
+        )
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = self._loop.call_later(delay_s, self._start_missing)
+        self._events.on_change()
+
+
+def _with_place(arguments: WorkerArguments, number: int, device: str) -> WorkerArguments:
+    gpu_id = int(device.partition(":")[2]) if device.startswith("cuda:") else None
+    return replace(arguments, number=number, device=device, gpu_id=gpu_id)

@@ -1,0 +1,408 @@
+"""The daemon's side of one worker: its process, its channel, its answer segment, its batches.
+
+End of file on the channel stops dispatch; only the pidfd says that the process is gone and its
+slots may be reclaimed. No number that the worker wrote is believed. Which worker gets a batch,
+and what becomes of a dead one's jobs, is pool.py's business."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from tsd import process
+from tsd.config import LogSettings
+from tsd.errors import (
+    BadOutput,
+    HandlerRaised,
+    OutOfResources,
+    PredictionRefused,
+    ProtocolError,
+    TsdError,
+)
+from tsd.ipc.arguments import WorkerArguments
+from tsd.ipc.channel import channel_pair, receive_notice, send_notice
+from tsd.ipc.layout import (
+    AnswerEntry,
+    Header,
+    NoticeKind,
+    Outcome,
+    pack_batch,
+    pack_notice,
+    unpack_answers,
+    unpack_fields,
+    unpack_header,
+    unpack_text,
+)
+from tsd.ipc.segment import Slot
+from tsd.log import get_logger
+from tsd.serving.arena import Arena
+from tsd.serving.fork_server import ForkServer
+from tsd.serving.job import Batch, Job, JobAnswer
+from tsd.serving.worker_output import OutputPipe, WorkerOutput
+
+# Below this an answer is copied out of the segment and joined with its headers in one write.
+COPIED_BYTES = 262_144
+KILL_AFTER_S = 5.0
+
+log = get_logger()
+
+
+class WorkerState(enum.Enum):
+    """`starting` until the worker says that it is ready; `stopping` takes no new batch."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    STOPPING = "stopping"
+    EXITED = "exited"
+
+
+MOVES = {
+    WorkerState.STARTING: {WorkerState.IDLE, WorkerState.STOPPING, WorkerState.EXITED},
+    WorkerState.IDLE: {WorkerState.BUSY, WorkerState.STOPPING, WorkerState.EXITED},
+    WorkerState.BUSY: {WorkerState.IDLE, WorkerState.STOPPING, WorkerState.EXITED},
+    WorkerState.STOPPING: {WorkerState.EXITED},
+    WorkerState.EXITED: set(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvents:
+    """What the pool is told: each call names the worker first."""
+
+    on_phase: Callable[[WorkerHandle], None]
+    on_answers: Callable[[WorkerHandle, Batch], None]
+    on_exit: Callable[[WorkerHandle, list[Batch]], None]
+    give_back_slot: Callable[[Slot], None]
+
+
+class WorkerHandle:
+    """One worker, from the wish for it to its last descriptor closed."""
+
+    def __init__(
+        self, arguments: WorkerArguments, request_arena: Arena, log_settings: LogSettings
+    ) -> None:
+        self.arguments = arguments
+        self.number = arguments.number
+        self.state = WorkerState.STARTING
+        self.phase = "queued"
+        self.pid = 0
+        self._loop = asyncio.get_running_loop()
+        self.asked_at = time.monotonic()
+        self.ready_after_s: float | None = None
+        self.started_at = datetime.now(UTC)
+        self.batches = 0
+        self.outstanding: deque[Batch] = deque()
+        self.exit_text = ""
+        self.traceback = ""
+        self.was_ready = False
+        self.was_told_to_stop = False
+        self._request_arena = request_arena
+        self._log_settings = log_settings
+        self._log = log.bind(
+            model=arguments.model_name, version=arguments.model_version, worker=self.number
+        )
+        self._answers = Arena(f"tsd answers {self.number}", arguments.answers_bytes)
+        self._view = self._answers.segment.map_to_read()
+        self._channel: socket.socket | None = None
+        self._pidfd = -1
+        self._pipes: list[OutputPipe] = []
+        self._usual_answer_bytes = 0
+        self._next_batch_id = 0
+        self._kill_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it may get batches."""
+        return self.state in (WorkerState.IDLE, WorkerState.BUSY)
+
+    def runs_since(self, now: float) -> float:
+        """Seconds since its running batch began; 0 when none runs."""
+        return now - self.outstanding[0].sent_at if self.outstanding else 0.0
+
+    def starts_since(self, now: float) -> float:
+        """Seconds since it was forked, while it is not ready yet; else 0."""
+        return now - self.asked_at if self.state is WorkerState.STARTING and self.pid else 0.0
+
+    async def start(self, fork_server: ForkServer, events: WorkerEvents, timeout_s: float) -> None:
+        """Have the process forked and watch it. Raises StartFailed, then nothing is left."""
+        self._events = events
+        ours, theirs = channel_pair()
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in ("stdout", "stderr")]
+        lent = [
+            theirs.fileno(),
+            self._request_arena.segment.fd,
+            self._answers.segment.fd,
+            *[write_end for _, write_end in pipes],
+        ]
+        try:
+            arguments = replace(self.arguments, request_id=fork_server.next_request_id())
+            self.pid = await fork_server.fork(arguments, lent, timeout_s)
+            self._pidfd = process.open_pidfd(self.pid)
+        except (TsdError, OSError):
+            ours.close()
+            for read_end, _ in pipes:
+                os.close(read_end)
+            self._answers.close()
+            self._move(WorkerState.EXITED)
+            raise
+        finally:
+            theirs.close()
+            for _, write_end in pipes:
+                os.close(write_end)
+        self._channel = ours
+        self._watch([read_end for read_end, _ in pipes])
+
+    def give(self, jobs: list[Job]) -> None:
+        """Hand a batch over. The caller has made sure that the worker is serving."""
+        self._next_batch_id += 1
+        grant = self._take_grant(self._usual_answer_bytes * len(jobs))
+        batch = Batch(self._next_batch_id, jobs, grant, time.monotonic(), len(jobs))
+        for job in jobs:
+            job.is_running = True
+        self.outstanding.append(batch)
+        if self.state is WorkerState.IDLE:
+            self._move(WorkerState.BUSY)
+        granted = (grant.offset, grant.size) if grant else (0, 0)
+        try:
+            self._send(pack_batch(batch.id, granted, jobs))
+        except (OSError, ProtocolError) as error:
+            # Its pidfd tells the rest: the jobs go to another worker.
+            self.kill(f"it does not take notices: {error}")
+
+    def stop(self, grace_s: float) -> None:
+        """Let it finish what it has, then end it; killed if that takes longer than `grace_s`."""
+        if self.state in (WorkerState.STOPPING, WorkerState.EXITED):
+            return
+        self.was_told_to_stop = True
+        self._move(WorkerState.STOPPING)
+        if self._channel is not None:
+            try:
+                self._send(pack_notice(NoticeKind.STOP))
+            except OSError as error:
+                self._log.debug("the worker is already going: %s", error)
+        self._kill_timer = self._loop.call_later(grace_s, self.kill, "it did not stop in time")
+
+    def kill(self, reason: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the process now; its exit is seen by the pidfd."""
+        if self._pidfd >= 0:
+            self._log.warning("killing the worker: %s", reason, code="worker_killed")
+            process.send_signal(self._pidfd, number)
+
+    def end_hung(self) -> None:
+        """It overran its limit: SIGTERM, and SIGKILL when that does not help."""
+        if self._kill_timer is None:
+            self.kill("it overran its response timeout", signal.SIGTERM)
+            self._kill_timer = self._loop.call_later(KILL_AFTER_S, self.kill, "SIGTERM was ignored")
+
+    def release_answers(self) -> None:
+        """Nobody will read the answer segment again."""
+        self._answers.close()
+
+    def _move(self, new: WorkerState) -> None:
+        assert new in MOVES[self.state], f"worker {self.number}: {self.state} -> {new}"
+        self.state = new
+
+    def _watch(self, output_ends: list[int]) -> None:
+        assert self._channel is not None
+        for source, descriptor in zip(("stdout", "stderr"), output_ends, strict=True):
+            pipe = OutputPipe(descriptor, self._output(source), self._loop)
+            pipe.watch()
+            self._pipes.append(pipe)
+        self._loop.add_reader(self._pidfd, self._on_exit)
+        self._loop.add_reader(self._channel.fileno(), self._on_readable)
+
+    def _output(self, source: str) -> WorkerOutput:
+        bound = self._log.bind(source=source)
+        emit = bound.info if source == "stdout" else bound.warning
+        return WorkerOutput(
+            lambda line: emit("%s", line),
+            lambda lines: bound.warning("%d lines left out", lines, code="log_suppressed"),
+            self._log_settings.worker_lines_per_s,
+            self._log_settings.worker_line_bytes,
+        )
+
+    def _send(self, notice: bytes) -> None:
+        if self._channel is None:
+            raise BrokenPipeError("the channel is closed")
+        send_notice(self._channel, notice)
+
+    def _on_readable(self) -> None:
+        try:
+            if not self._read_notice() and self._channel is not None:
+                self._loop.remove_reader(self._channel.fileno())
+        except BlockingIOError:
+            return
+        except (OSError, ProtocolError) as error:
+            if self._channel is not None:
+                self._loop.remove_reader(self._channel.fileno())
+            self.kill(f"its notice is not believed: {error}")
+
+    def _read_notice(self) -> bool:
+        """Take one notice; False at end of file."""
+        if self._channel is None:
+            return False
+        notice = receive_notice(self._channel)
+        if notice:
+            header = unpack_header(notice)
+            handle = self._NOTICES.get(header.kind)
+            if handle is None:
+                raise ProtocolError(f"a worker must not send {header.kind.name}")
+            handle(self, header, notice)
+        return bool(notice)
+
+    def _on_answers(self, header: Header, notice: bytes) -> None:
+        batch = self.outstanding[0] if self.outstanding else None
+        if batch is None or header.batch_id != batch.id or header.rows != len(batch.jobs):
+            raise ProtocolError("answers to a batch that is not running")
+        granted = (batch.grant.offset, batch.grant.size) if batch.grant else (0, 0)
+        entries = unpack_answers(notice, header.rows, self._view, granted)
+        if any(entry.job_id != job.id for entry, job in zip(entries, batch.jobs, strict=True)):
+            raise ProtocolError("answers to other jobs than those of the batch")
+        self.outstanding.popleft()
+        self.batches += 1
+        if not self.outstanding and self.state is WorkerState.BUSY:
+            self._move(WorkerState.IDLE)
+        if self.outstanding:
+            # The next one begins now, not when it was sent ahead.
+            self.outstanding[0].sent_at = time.monotonic()
+        for entry, job in zip(entries, batch.jobs, strict=True):
+            self._deliver(batch, job, entry)
+        self._events.on_answers(self, batch)
+
+    def _deliver(self, batch: Batch, job: Job, entry: AnswerEntry) -> None:
+        if job.slot is not None:
+            self._events.give_back_slot(job.slot)
+            job.slot = None
+        is_shared = entry.is_shared and len(entry.body) >= COPIED_BYTES
+        if entry.is_shared:
+            self._usual_answer_bytes = max(
+                self._usual_answer_bytes, len(entry.body) + len(entry.head) + 128
+            )
+        if job.is_done or not is_shared:
+            self._count_read(batch)
+        if job.is_done:
+            return
+        job.is_done = True
+        if entry.outcome is not Outcome.OK:
+            job.finish(job, self._error(job, entry))
+            return
+        body = entry.body if is_shared else bytes(entry.body)
+        release = (lambda: self._count_read(batch)) if is_shared else None
+        job.finish(job, JobAnswer(entry.status, entry.head, body, release))
+
+    def _count_read(self, batch: Batch) -> None:
+        batch.unread -= 1
+        if batch.unread == 0 and batch.grant is not None:
+            self._answers.give_back(batch.grant)
+            batch.grant = None
+
+    def _error(self, job: Job, entry: AnswerEntry) -> TsdError:
+        text = bytes(entry.body).decode(errors="replace")
+        if entry.outcome is Outcome.REFUSED:
+            return PredictionRefused(text, entry.status)
+        if entry.outcome is Outcome.BAD_OUTPUT:
+            return BadOutput(text)
+        if text:
+            request_id = unpack_fields(job.head)[0].decode("latin-1")
+            self._log.error(
+                "handler raised\n%s", text, request_id=request_id, code="handler_raised"
+            )
+        if entry.outcome is Outcome.OUT_OF_MEMORY:
+            return OutOfResources("Out of resources")
+        return HandlerRaised("Prediction failed")
+
+    def _on_need(self, header: Header, _notice: bytes) -> None:
+        """The granted slot is too small for the answers: find a larger one, or say that none is."""
+        batch = self.outstanding[0] if self.outstanding else None
+        if batch is None or header.batch_id != batch.id:
+            raise ProtocolError("a need for a batch that is not running")
+        if batch.grant is not None:
+            self._answers.give_back(batch.grant)
+            batch.grant = None
+        deadline = max(job.deadline for job in batch.jobs)
+        self._answers.take(header.first, deadline, lambda slot: self._grant(batch, slot))
+
+    def _grant(self, batch: Batch, slot: Slot | None) -> None:
+        if self.state is WorkerState.EXITED or self._channel is None:
+            return
+        batch.grant = slot
+        place = (slot.offset, slot.size) if slot else (0, 0)
+        try:
+            self._send(pack_notice(NoticeKind.GRANT, batch.id, *place))
+        except OSError as error:
+            self.kill(f"it does not take notices: {error}")
+
+    def _take_grant(self, size: int) -> Slot | None:
+        return self._answers.slots.take(size) if size else None
+
+    def _on_phase(self, _header: Header, notice: bytes) -> None:
+        self.phase = unpack_text(notice)[:32]
+        self._events.on_phase(self)
+
+    def _on_ready(self, _header: Header, _notice: bytes) -> None:
+        if self.state is not WorkerState.STARTING:
+            raise ProtocolError("ready twice")
+        self.phase = "ready"
+        self.was_ready = True
+        self.ready_after_s = time.monotonic() - self.asked_at
+        self._move(WorkerState.IDLE)
+        self._log.info("worker ready in %.0f ms", self.ready_after_s * 1000, code="worker_ready")
+        self._events.on_phase(self)
+
+    def _on_failed(self, _header: Header, notice: bytes) -> None:
+        self.traceback = unpack_text(notice)
+
+    def _on_exit(self) -> None:
+        status = process.wait_pidfd(self._pidfd)
+        if status is None:
+            return
+        self.exit_text = str(status)
+        self._read_last_notices()
+        self._close()
+        self._move(WorkerState.EXITED)
+        batches = list(self.outstanding)
+        self.outstanding.clear()
+        for batch in batches:
+            batch.grant = None
+        self._events.on_exit(self, batches)
+
+    def _read_last_notices(self) -> None:
+        """What it said before it died still counts."""
+        try:
+            while self._read_notice():
+                pass
+        except (OSError, ProtocolError) as error:
+            if not isinstance(error, BlockingIOError):
+                self._log.warning("its last notice is not believed: %s", error)
+
+    def _close(self) -> None:
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        if self._channel is not None:
+            self._loop.remove_reader(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        for pipe in self._pipes:
+            pipe.close()
+        self._answers.close()
+
+    _NOTICES: ClassVar = {
+        NoticeKind.ANSWERS: _on_answers,
+        NoticeKind.NEED: _on_need,
+        NoticeKind.PHASE: _on_phase,
+        NoticeKind.READY: _on_ready,
+        NoticeKind.FAILED: _on_failed,
+    }
