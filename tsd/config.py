@@ -1,89 +1,429 @@
-"""The configuration: every setting with its default, its unit and its meaning.
+"""The configuration: every setting with its default, its bounds and its meaning.
 
 A `Config` is made by `load`, then frozen; a reload makes a new one. Sources, strongest first:
-command line, environment (`TSD_*`), drop-ins (`tsd.toml.d/*.toml`), `tsd.toml`, defaults."""
+command line, environment (`TSD_*`), drop-ins (`tsd.toml.d/*.toml`), `tsd.toml`, defaults.
+The environment is read by systemd.py; each room checks what only it can know."""
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import json
+import os
+import re
 import sys
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
+from msgspec import Meta
+
+from tsd.errors import ConfigError
 
 MIB = 1024 * 1024
+
+Bytes = Annotated[int, Meta(ge=1, le=2**40)]
+HeaderBytes = Annotated[int, Meta(ge=256, le=MIB)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Level = Literal["debug", "info", "warning", "error", "critical"]
+LogFormat = Literal["auto", "console", "text", "json", "journal"]
+
+
+def about(meaning: str) -> Meta:
+    """What a setting is for, as `tsd --print-config` shows it."""
+    return Meta(description=meaning)
 
 
 class DoorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Listening addresses: `ADDRESS:PORT`, or `none`."""
 
-    http: str = "127.0.0.1:8080"
-    management: str = "none"
-    metrics: str = "127.0.0.1:8082"
-    grpc: str = "none"
+    http: Annotated[str, about("Where predictions are asked for.")] = "127.0.0.1:8080"
+    management: Annotated[str, about("Where models are managed over TCP.")] = "none"
+    metrics: Annotated[str, about("Where Prometheus reads.")] = "127.0.0.1:8082"
+    grpc: Annotated[str, about("For gRPC, which this release does not speak yet.")] = "none"
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits and timeouts of every HTTP connection."""
 
-    max_request_bytes: int = 6_553_500
-    max_target_bytes: int = 16_384
-    max_header_bytes: int = 16_384
-    max_headers_bytes: int = 65_536
-    max_headers: int = 100
-    max_connections: int = 10_000
-    max_pipelined: int = 32
-    header_timeout_s: float = 10.0
-    body_grace_s: float = 10.0
-    body_bytes_per_s: int = 240
-    keep_alive_s: float = 75.0
-    write_timeout_s: float = 30.0
-    backlog: int = 4096
+    max_request_bytes: Annotated[Bytes, about("Largest body of a request.")] = 6_553_500
+    max_target_bytes: Annotated[HeaderBytes, about("Longest path with its query.")] = 16_384
+    max_header_bytes: Annotated[HeaderBytes, about("Longest single header.")] = 16_384
+    max_headers_bytes: Annotated[HeaderBytes, about("All headers of a request together.")] = 65_536
+    max_headers: Annotated[Count, about("Number of headers of a request.")] = 100
+    max_connections: Annotated[Count, about("Open connections of one door.")] = 10_000
+    max_pipelined: Annotated[Count, about("Requests read ahead on one connection.")] = 32
+    header_timeout_s: Annotated[Seconds, about("From a request's first byte to its body.")] = 10.0
+    body_grace_s: Annotated[Seconds, about("Before a slow body is measured.")] = 10.0
+    body_bytes_per_s: Annotated[Count, about("Slowest rate at which a body may come.")] = 240
+    keep_alive_s: Annotated[Seconds, about("How long a connection may be idle.")] = 75.0
+    write_timeout_s: Annotated[Seconds, about("How long a client may not read.")] = 30.0
+    backlog: Annotated[Count, about("Clients that may wait to be accepted.")] = 4096
 
 
 class ServingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Defaults and bounds of every model; a model's own file may set its own within them."""
 
-    queue_size: int = 100
-    default_workers: int = 1
-    max_workers: int = 64
-    deadline_s: float = 120.0
-    response_timeout_s: float = 120.0
-    startup_timeout_s: float = 120.0
-    drain_s: float = 30.0
-    stop_s: float = 5.0
-    arena_bytes: int = 256 * MIB
-    answers_bytes: int = 256 * MIB
-    threads: int = 1
+    queue_size: Annotated[Count, about("Jobs that may wait for one model.")] = 100
+    default_workers: Annotated[Count, about("Workers of a model that names no number.")] = 1
+    max_workers: Annotated[Count, about("Most workers of one model.")] = 64
+    deadline_s: Annotated[Seconds, about("From a request's arrival to its answer.")] = 120.0
+    response_timeout_s: Annotated[Seconds, about("Longest run of one batch.")] = 120.0
+    startup_timeout_s: Annotated[Seconds, about("From a worker's start to ready.")] = 120.0
+    drain_s: Annotated[Seconds, about("How long begun work may take to finish.")] = 30.0
+    stop_s: Annotated[Seconds, about("Between asking a worker to end and killing it.")] = 5.0
+    arena_bytes: Annotated[Bytes, about("Most shared memory of a model's requests.")] = 256 * MIB
+    answers_bytes: Annotated[Bytes, about("Most shared memory of a worker's answers.")] = 256 * MIB
+    threads: Annotated[Count, about("Threads of a worker on the CPU.")] = 1
 
 
 class ArchiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of what an archive may unpack to."""
 
-    max_files: int = 10_000
-    max_bytes: int = 64 * 1024 * MIB
-    max_ratio: int = 200
+    max_files: Annotated[Count, about("Files in one archive.")] = 10_000
+    max_bytes: Annotated[Bytes, about("All its files, unpacked.")] = 64 * 1024 * MIB
+    max_ratio: Annotated[Count, about("How many times larger than packed.")] = 200
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the log goes and how much of it."""
 
-    level: str = "info"
-    format: str = "auto"
-    kept_records: int = 2_000
-    worker_lines_per_s: int = 200
-    worker_line_bytes: int = 8_192
+    level: Annotated[Level, about("Least important records that are written.")] = "info"
+    format: Annotated[LogFormat, about("How records are written.")] = "auto"
+    kept_records: Annotated[Count, about("Records kept for tsctl logs.")] = 2_000
+    worker_lines_per_s: Annotated[Count, about("Lines a worker may print, before some drop.")] = 200
+    worker_line_bytes: Annotated[Bytes, about("Where a worker's line is cut.")] = 8_192
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of one daemon."""
 
-    model_store: Path | None = None
-    models: str = ""
-    runtime_dir: Path = Path("/run/tsd")
-    state_dir: Path = Path("/var/lib/tsd")
-    python: Path = Path(sys.executable)
+    model_store: Annotated[Path | None, about("The folder that archives come from.")] = None
+    models: Annotated[str, about("Models to serve from the start: NAME=ARCHIVE,... or all.")] = ""
+    runtime_dir: Annotated[Path, about("Where control.sock and http.sock are made.")] = Path(
+        "/run/tsd"
+    )
+    state_dir: Annotated[Path, about("Where the desired state is kept.")] = Path("/var/lib/tsd")
+    python: Annotated[Path, about("The interpreter that has torch.")] = Path(sys.executable)
     doors: DoorSettings = DoorSettings()
     http: HttpSettings = HttpSettings()
     serving: ServingSettings = ServingSettings()
     archives: ArchiveSettings = ArchiveSettings()
     log: LogSettings = LogSettings()
+
+
+OPTIONS = {
+    "--model-store": "model_store",
+    "--models": "models",
+    "--runtime-dir": "runtime_dir",
+    "--state-dir": "state_dir",
+    "--python": "python",
+    "--http": "doors.http",
+    "--management": "doors.management",
+    "--metrics": "doors.metrics",
+    "--grpc": "doors.grpc",
+    "--log-level": "log.level",
+}
+"""Options of the command line that are settings, too."""
+
+RESTART_KEYS = (
+    *("runtime_dir", "state_dir", "python", "models", "http.backlog"),
+    *("doors.http", "doors.management", "doors.metrics", "doors.grpc"),
+    *("log.format", "log.kept_records"),
+)
+"""Settings that a reload cannot change."""
+
+OTHER_VARIABLES = {"TSD_CONFIG", "TSD_SOCKET"}
+"""Names in the environment that are ours and no settings: the file's, and tsctl's."""
+
+LOCAL_ONLY = "keep to 127.0.0.1 or [::1]; from afar come by an SSH tunnel or a reverse proxy"
+REMEDIES = {
+    "doors.http": LOCAL_ONLY,
+    "doors.management": LOCAL_ONLY,
+    "doors.metrics": LOCAL_ONLY,
+    "doors.grpc": 'leave it at "none", and use the HTTP door',
+}
+"""What to do about a value that another text than its setting's meaning explains better."""
+
+NOT_ABOVE = {
+    "serving.default_workers": "serving.max_workers",
+    "http.max_request_bytes": "serving.arena_bytes",
+    "http.max_header_bytes": "http.max_headers_bytes",
+}
+"""Settings that another one bounds."""
+
+# A Unix socket's path has room for 107 bytes, and the longest name in this directory is this.
+LONGEST_RUNTIME_DIR = 107 - len("/control.sock")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its dotted key, what it may be, what it is unless told, what it is for."""
+
+    key: str
+    type: Any
+    default: object
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """What one source says about one setting."""
+
+    value: object
+    origin: str
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a door listens."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration, and where each of its values came from."""
+
+    config: Config
+    origins: dict[str, str]
+
+
+class Places(Protocol):
+    """Where things are unless a setting says otherwise: systemd.Places fits."""
+
+    @property
+    def runtime_dir(self) -> Path: ...
+    @property
+    def state_dir(self) -> Path: ...
+    @property
+    def config_file(self) -> Path: ...
+
+
+def load(arguments: Mapping[str, object], environment: Mapping[str, str], places: Places) -> Loaded:
+    """Join all sources; of `arguments`, by option name, those that are not None count."""
+    given = {key: Given(setting.default, "default") for key, setting in SETTINGS.items()}
+    given["runtime_dir"] = Given(places.runtime_dir, "default")
+    given["state_dir"] = Given(places.state_dir, "default")
+    named = arguments.get("config") or environment.get("TSD_CONFIG")
+    file = Path(str(named)) if named else places.config_file
+    for key, one in (
+        *_from_files(file, must_exist=bool(named)),
+        *_from_environment(environment),
+        *_from_arguments(arguments),
+    ):
+        given[key] = Given(_checked(key, one), one.origin)
+    config = _build(Config, {key: one.value for key, one in given.items()})
+    origins = {key: one.origin for key, one in given.items()}
+    _check_together(config, origins)
+    return Loaded(config, origins)
+
+
+def parse_address(text: str) -> Address | None:
+    """The address of a door, None for `none`; ValueError says what is wrong with it."""
+    if text == "none":
+        return None
+    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
+    if not found or int(found[3]) > 65_535:
+        raise ValueError("it is neither ADDRESS:PORT nor none")
+    host = "127.0.0.1" if found[2] == "localhost" else found[1] or found[2]
+    try:
+        is_local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise ValueError(f"{host!r} is not an IP address") from None
+    if not is_local:
+        raise ValueError(
+            "it can be reached from other machines: that needs a token, which this release lacks"
+        )
+    return Address(host, int(found[3]))
+
+
+def render(loaded: Loaded) -> str:
+    """All settings as TOML that `load` reads back, each with its meaning and its origin."""
+    lines: list[str] = []
+    for key, value in values(loaded.config).items():
+        section, _, name = key.rpartition(".")
+        if section and f"[{section}]" not in lines:
+            lines.append(f"[{section}]")
+        assignment = f"# {name} =" if value is None else f"{name} = {_toml(value)}"
+        lines += [f"# {SETTINGS[key].meaning} From: {loaded.origins[key]}", assignment, ""]
+    return "\n".join(lines)
+
+
+def changed(old: Config, new: Config) -> list[str]:
+    """The keys of the settings that differ."""
+    before = values(old)
+    return [key for key, value in values(new).items() if value != before[key]]
+
+
+def values(config: Config) -> dict[str, object]:
+    """Every setting's value by its dotted key, in the order of this file."""
+    found: dict[str, object] = {}
+    for key in SETTINGS:
+        value: object = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        found[key] = value
+    return found
+
+
+def _settings(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[Setting]:
+    for field in msgspec.structs.fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _settings(field.type, f"{prefix}{field.name}.")
+        else:
+            meaning = next(m.description for m in field.type.__metadata__ if m.description)
+            yield Setting(prefix + field.name, field.type, field.default, meaning)
+
+
+SETTINGS = {setting.key: setting for setting in _settings(Config)}
+SECTIONS = {key.rpartition(".")[0] for key in SETTINGS}
+
+VARIABLES = {
+    **{"TSD_" + key.upper().replace(".", "_"): key for key in SETTINGS},
+    **{"TSD_" + option[2:].upper().replace("-", "_"): key for option, key in OPTIONS.items()},
+}
+"""Names in the environment; those of the command line's options come last and so win."""
+
+
+def _from_files(file: Path, *, must_exist: bool) -> Iterator[tuple[str, Given]]:
+    """The file, then its drop-ins in the order of their names; only a named file must be there."""
+    if must_exist or file.exists():
+        yield from _from_file(file, str(file))
+    folder = file.with_name(file.name + ".d")
+    for drop_in in sorted(folder.glob("*.toml")):
+        yield from _from_file(drop_in, f"{folder.name}/{drop_in.name}")
+
+
+def _from_file(file: Path, origin: str) -> Iterator[tuple[str, Given]]:
+    try:
+        tree = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read", why=error.strerror or "", fix="check its name and its mode"
+        ) from None
+    except ValueError as error:  # tomllib's says the line, the other one that it is not UTF-8
+        raise ConfigError(
+            f"{origin} is not TOML", why=str(error), fix=f"mend {file}, then tsd --check-config"
+        ) from None
+    for key, value in _flat(tree):
+        if key not in SETTINGS:
+            raise _unknown("setting", key, origin, SETTINGS)
+        yield key, Given(value, origin)
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys; a section that is empty says nothing, but its name must be right."""
+    for name, value in tree.items():
+        key = prefix + name
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{key}.")
+        elif value != {} or key not in SECTIONS:
+            yield key, value
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
+    for name in environment:
+        if name.startswith("TSD_") and name not in VARIABLES.keys() | OTHER_VARIABLES:
+            raise _unknown("variable", name, "environment", VARIABLES)
+    for name, key in VARIABLES.items():
+        if environment.get(name):
+            yield key, Given(environment[name], f"environment {name}")
+
+
+def _from_arguments(arguments: Mapping[str, object]) -> Iterator[tuple[str, Given]]:
+    for option, key in OPTIONS.items():
+        value = arguments.get(option[2:].replace("-", "_"))
+        if value is not None:
+            yield key, Given(value, f"command line {option}")
+
+
+def _checked(key: str, given: Given) -> object:
+    """The value as its setting's type; only the environment spells numbers as text."""
+    try:
+        value: object = msgspec.convert(
+            given.value,
+            SETTINGS[key].type,
+            strict=not given.origin.startswith("environment "),
+            dec_hook=_path,
+        )
+        if not str(value).isprintable():
+            raise ValueError("it contains control characters")
+        _check_meaning(key, value)
+    except ValueError as error:
+        raise ConfigError(
+            f"{given.origin}: {key} cannot be {given.value!r}",
+            why=str(error),
+            fix=REMEDIES.get(key) or _remedy(key),
+        ) from None
+    return value
+
+
+def _path(_type: type, value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("it is not a path")
+    return Path(value).absolute()
+
+
+def _check_meaning(key: str, value: object) -> None:
+    """What a type cannot say."""
+    if key == "doors.grpc" and value != "none":
+        raise ValueError("gRPC comes with a later release")
+    if key.startswith("doors."):
+        parse_address(str(value))
+    if key == "runtime_dir" and len(os.fsencode(str(value))) > LONGEST_RUNTIME_DIR:
+        raise ValueError(f"a socket's path is too long in it; {LONGEST_RUNTIME_DIR} bytes fit")
+
+
+def _check_together(config: Config, origins: Mapping[str, str]) -> None:
+    """A default must lie within its bound, and the largest request must fit into an arena."""
+    found = values(config)
+    for smaller, larger in NOT_ABOVE.items():
+        if typing.cast(float, found[smaller]) > typing.cast(float, found[larger]):
+            raise ConfigError(
+                f"{smaller} = {found[smaller]} is above {larger} = {found[larger]}",
+                why=f"they come from: {origins[smaller]}; {origins[larger]}",
+                fix=f"lower {smaller}, or raise {larger}",
+            )
+
+
+def _remedy(key: str) -> str:
+    setting = SETTINGS[key]
+    default = "" if setting.default in (None, "") else f" The default is {setting.default}."
+    choices = typing.get_args(typing.get_args(setting.type)[0])
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return f"Choose one of {', '.join(choices)}.{default}"
+    return f"{setting.meaning}{default}"
+
+
+def _unknown(kind: str, name: str, origin: str, known: Mapping[str, object]) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=1)
+    return ConfigError(
+        f"{origin}: unknown {kind} {name}",
+        why=f"no {kind} of that name exists",
+        fix=f"did you mean {near[0]}?" if near else "tsd --print-config shows all settings",
+    )
+
+
+def _build(struct: type[msgspec.Struct], found: Mapping[str, object], prefix: str = "") -> Any:
+    """The nested structs from checked values by dotted key."""
+    parts = {
+        field.name: found[prefix + field.name]
+        if prefix + field.name in found
+        else _build(field.type, found, f"{prefix}{field.name}.")
+        for field in msgspec.structs.fields(struct)
+    }
+    return struct(**parts)
+
+
+def _toml(value: object) -> str:
+    """Numbers as they are, texts and paths quoted: JSON's escapes are TOML's, too."""
+    if isinstance(value, int | float):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False)

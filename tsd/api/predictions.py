@@ -50,7 +50,7 @@ class Predictions:
         version = segments[2] if len(segments) > 2 and segments[2] else None
         model = self._registry.find(segments[1], version)
         fields = [(b"explain", explain), (b"url_path", "/".join(segments[3:]).encode())]
-        _Prediction(request, model, next(self._job_ids), version).start(fields)
+        _Prediction(request, model, next(self._job_ids), version).start(request, fields)
 
 
 class _Prediction:
@@ -71,7 +71,7 @@ class _Prediction:
     def __init__(
         self, request: Request, model: Model, job_id: int, asked_version: str | None
     ) -> None:
-        self._request = request
+        self._request: Request | None = request
         self._model = model
         self._job_id = job_id
         self._asked_version = asked_version
@@ -81,9 +81,9 @@ class _Prediction:
         self._job: Job | None = None
         self._head = b""
 
-    def start(self, fields: list[tuple[bytes, bytes]]) -> None:
+    def start(self, request: Request, fields: list[tuple[bytes, bytes]]) -> None:
         """Find the place of the body: in a notice, or in the arena when it is larger."""
-        request, model = self._request, self._model
+        model = self._model
         try:
             model.check_open()
         except TsdError as error:
@@ -101,19 +101,10 @@ class _Prediction:
             model.take_slot(slot_bytes(len(self._head), length), self._deadline, self._on_room)
 
     def _on_room(self, slot: Slot | None) -> None:
-        if slot is None:
-            self._refuse(NoRoom("No room for the request's body."))
-            return
-        length = self._request.content_length or 0
-        self._request.receive(self._on_body, room=self._place_head(slot, length))
-
-    def _place_head(self, slot: Slot, length: int) -> memoryview:
-        """Write the head block into the slot; the room for the body behind it."""
-        view, size = self._model.arena_view, len(self._head)
-        view[slot.offset : slot.offset + size] = self._head
-        self._slot = slot
-        begin = slot.offset + body_offset(size)
-        return view[begin : begin + length]
+        request = self._take_room(slot)
+        if request is not None and slot is not None:
+            room = self._place_head(slot, request.content_length or 0)
+            request.receive(self._on_body, room=room)
 
     def _on_chunked_body(self, request: Request) -> None:
         length = len(request.body)
@@ -124,13 +115,28 @@ class _Prediction:
         self._model.take_slot(size, self._deadline, self._on_room_for_chunked)
 
     def _on_room_for_chunked(self, slot: Slot | None) -> None:
-        if slot is None:
+        request = self._take_room(slot)
+        if request is not None and slot is not None:
+            room = self._place_head(slot, len(request.body))
+            room[:] = request.body
+            request.body = room
+            self._on_body(request)
+
+    def _take_room(self, slot: Slot | None) -> Request | None:
+        """The request, if it is still there and has got room; else it is refused."""
+        self._slot = slot
+        if self._request is None:
+            self._give_slot_back()
+        elif slot is None:
             self._refuse(NoRoom("No room for the request's body."))
-            return
-        room = self._place_head(slot, len(self._request.body))
-        room[:] = self._request.body
-        self._request.body = room
-        self._on_body(self._request)
+        return self._request
+
+    def _place_head(self, slot: Slot, length: int) -> memoryview:
+        """Write the head block into the slot; the room for the body behind it."""
+        view, size = self._model.arena_view, len(self._head)
+        view[slot.offset : slot.offset + size] = self._head
+        begin = slot.offset + body_offset(size)
+        return view[begin : begin + length]
 
     def _on_body(self, request: Request) -> None:
         slot, self._slot = self._slot, None
@@ -141,12 +147,9 @@ class _Prediction:
         except TsdError as error:
             self._refuse(error)
 
-    def _finish(self, job: Job, outcome: JobAnswer | TsdError) -> None:
-        figures = self._model.figures
-        figures.requests += 1
-        figures.latency_s.observe(time.monotonic() - self._request.accepted_at)
+    def _finish(self, _job: Job, outcome: JobAnswer | TsdError) -> None:
         if isinstance(outcome, TsdError):
-            self._answer_error(outcome)
+            self._refuse(outcome)
             return
         head = answers.head(self._request_id)
         reason = b""
@@ -154,29 +157,41 @@ class _Prediction:
             reason, more = _handler_headers(outcome.head)
             head += more
         is_error = outcome.status >= answers.FIRST_ERROR
-        self._request.respond(
+        self._respond(
             Response(outcome.status, outcome.body, head, reason, is_error, outcome.release)
         )
 
     def _refuse(self, error: TsdError) -> None:
-        self._model.figures.requests += 1
-        self._answer_error(error)
-
-    def _answer_error(self, error: TsdError) -> None:
         self._give_slot_back()
         self._model.figures.count_error(error.code)
         if isinstance(error, NoWorkers | QueueFull):
             version = f'Version {self._asked_version}" ' if self._asked_version else ""
-            text = NO_WORKER.format(name=self._model.name, version=version)
-            said = type(error)(text)
+            said = type(error)(NO_WORKER.format(name=self._model.name, version=version))
             said.retry_after_s = error.retry_after_s
             error = said
-        self._request.respond(answers.error_answer(error, request_id=self._request_id))
+        self._respond(answers.error_answer(error, request_id=self._request_id))
+
+    def _respond(self, response: Response) -> None:
+        request = self._forget_request()
+        if request is not None:
+            figures = self._model.figures
+            figures.requests += 1
+            figures.latency_s.observe(time.monotonic() - request.accepted_at)
+            request.respond(response)
 
     def _on_disconnect(self) -> None:
+        job = self._job
+        self._forget_request()
         self._give_slot_back()
-        if self._job is not None:
-            self._model.cancel(self._job)
+        if job is not None:
+            self._model.cancel(job)
+
+    def _forget_request(self) -> Request | None:
+        """Rings of references would keep bodies and slots until the collector comes by."""
+        request, self._request, self._job = self._request, None, None
+        if request is not None:
+            request.on_disconnect = None
+        return request
 
     def _give_slot_back(self) -> None:
         if self._slot is not None:

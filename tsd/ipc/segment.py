@@ -7,6 +7,7 @@ What stands in a slot is said in layout.py."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -29,24 +30,24 @@ class Slot:
 
 
 class Segment:
-    """A memfd of `capacity` bytes, of which the first `reserved` have pages behind them."""
+    """A memfd of `capacity` bytes, sealed against any other size."""
 
     def __init__(self, name: str, capacity: int) -> None:
         self.capacity = capacity
-        self.reserved = 0
+        self._mappings: list[tuple[memoryview, mmap.mmap]] = []
         self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, capacity)
         fcntl.fcntl(self.fd, F_ADD_SEALS, SEAL_SHRINK | SEAL_GROW)
 
     def map_to_write(self) -> memoryview:
         """The last writable mapping there can be: who gets the descriptor later can only read."""
-        view = memoryview(mmap.mmap(self.fd, self.capacity))
+        view = self._map(mmap.PROT_READ | mmap.PROT_WRITE)
         fcntl.fcntl(self.fd, F_ADD_SEALS, SEAL_FUTURE_WRITE)
         return view
 
     def map_to_read(self) -> memoryview:
         """A read-only mapping, for the side that does not write here."""
-        return memoryview(mmap.mmap(self.fd, self.capacity, prot=mmap.PROT_READ))
+        return self._map(mmap.PROT_READ)
 
     def reserve(self, size: int) -> None:
         """Put pages behind the first `size` bytes; OSError when the machine has none left.
@@ -55,8 +56,21 @@ class Segment:
         os.posix_fallocate(self.fd, 0, min(size, self.capacity))
 
     def close(self) -> None:
-        """Close the descriptor; the memory goes with the last mapping."""
+        """Close the descriptor and this process's mappings.
+
+        A mapping of which somebody still holds a piece (an answer on its way out) goes with it."""
         os.close(self.fd)
+        for view, mapping in self._mappings:
+            view.release()
+            with contextlib.suppress(BufferError):
+                mapping.close()
+        self._mappings.clear()
+
+    def _map(self, protection: int) -> memoryview:
+        mapping = mmap.mmap(self.fd, self.capacity, prot=protection)
+        view = memoryview(mapping)
+        self._mappings.append((view, mapping))
+        return view
 
 
 def size_class(size: int) -> int:

@@ -44,7 +44,7 @@ class Arena:
 
     def take(self, size: int, deadline: float, then: Callable[[Slot | None], None]) -> None:
         """Call `then` with a slot of `size` bytes: at once where there is one, else when it is."""
-        if size_class(size) > self.segment.capacity:
+        if self._is_closed or size_class(size) > self.segment.capacity:
             then(None)
             return
         slot = None if self._waiters else self.slots.take(size)

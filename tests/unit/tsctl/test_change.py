@@ -103,7 +103,7 @@ class Terminal(io.StringIO):
 def answer_of(content_type: str, *lines: Any) -> Answer:
     body = "".join(json.dumps(line) + "\n" for line in lines)
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n"
-    answer = Answer(Path("/s"), io.BytesIO((head + body).encode()))
+    answer = Answer("/s", io.BytesIO((head + body).encode()))
     answer.begin()
     return answer
 

@@ -24,7 +24,7 @@ Reader = Callable[[bytes], io.BytesIO]
 
 
 def begun(answer: bytes, reader: Reader = io.BytesIO) -> Answer:
-    begun_answer = Answer(Path("/run/tsd/control.sock"), reader(answer))
+    begun_answer = Answer("/run/tsd/control.sock", reader(answer))
     begun_answer.begin()
     return begun_answer
 
@@ -158,16 +158,16 @@ class TestDefaultSocket:
     """Which daemon is meant when nobody says."""
 
     def test_the_environment_names_it(self) -> None:
-        assert default_socket({"TSD_SOCKET": "/x"}, is_root=True) == Path("/x")
+        assert default_socket({"TSD_SOCKET": "/x"}, is_root=True) == "/x"
 
     def test_a_users_own_daemon_comes_first(self, tmp_path: Path) -> None:
         own = tmp_path / "tsd" / "control.sock"
         own.parent.mkdir()
         own.touch()
         environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
-        assert default_socket(environment, is_root=False) == own
-        assert default_socket(environment, is_root=True) == Path("/run/tsd/control.sock")
+        assert default_socket(environment, is_root=False) == str(own)
+        assert default_socket(environment, is_root=True) == "/run/tsd/control.sock"
 
     def test_else_it_is_the_machines(self, tmp_path: Path) -> None:
         environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
-        assert default_socket(environment, is_root=False) == Path("/run/tsd/control.sock")
+        assert default_socket(environment, is_root=False) == "/run/tsd/control.sock"

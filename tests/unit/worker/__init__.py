@@ -1,0 +1,1 @@
+"""Tests of tsd/worker that need no torch."""

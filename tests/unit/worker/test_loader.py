@@ -1,0 +1,275 @@
+"""Entry points follow TorchServe's rules; whatever a handler does, each request is answered."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tsd.ipc.layout import Outcome
+from tsd.worker.codec import Answer, DecodedRequest
+from tsd.worker.loader import LoadedModel
+
+Load = Callable[..., LoadedModel]
+
+ECHO = """
+class H:
+    def initialize(self, context): self.properties = context.system_properties
+    def handle(self, data, context):
+        return [{"row": repr(row), "id": context.get_request_id(i),
+                 "headers": context.get_all_request_header(i), "rows": len(data)}
+                for i, row in enumerate(data)]
+"""
+
+# Does with each request what its x-mode header says.
+MODES = """
+import sys
+from ts.utils.util import PredictionException
+from ts.handler_utils.utils import send_intermediate_predict_response
+class H:
+    def initialize(self, context): pass
+    def handle(self, data, context):
+        modes = [context.get_request_header(i, "x-mode") for i in range(len(data))]
+        return [self.one(i, context, mode) for i, mode in enumerate(modes)]
+    def one(self, i, context, mode):
+        if mode == "raise": raise ValueError("boom")
+        if mode == "cuda": raise RuntimeError("CUDA out of memory. fake")
+        if mode == "memory": raise MemoryError
+        if mode == "refuse": raise PredictionException("teapot", 418)
+        if mode == "refuse one": return PredictionException("nope", 404)
+        if mode == "refuse default": raise PredictionException("dflt")
+        if mode == "exit": sys.exit(5)
+        if mode == "set": return {1}
+        if mode == "surrogate": return "\\ud800"
+        if mode == "type": context.set_response_content_type(i, "application/json")
+        if mode == "header": context.set_response_header(i, "X-My-Header", "v1")
+        if mode == "status": context.set_response_status(code=202, phrase="Very Accepted", idx=i)
+        if mode == "status 400": context.set_response_status(400, "Bad", i)
+        if mode == "all": context.set_all_response_status(503, "later")
+        if mode == "stream":
+            for piece in ("chunk0 ", "chunk1 "):
+                ids = context.request_ids
+                send_intermediate_predict_response([piece], ids, "m", 200, context)
+        return "ok"
+"""
+
+
+def request(body: bytes = b"x", request_id: str = "id", **headers: str) -> DecodedRequest:
+    pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return DecodedRequest(request_id, pairs, memoryview(body))
+
+
+def run_modes(load_handler: Load, *modes: str) -> list[Answer]:
+    return load_handler(MODES).run([request(x_mode=mode) for mode in modes])
+
+
+def test_a_class_gets_each_request_with_its_own_id_and_headers(load_handler: Load) -> None:
+    model = load_handler(ECHO)
+    answers = model.run([request(b"a", "id0", X_N="0"), request(b"b", "id1", X_N="1")])
+    first, second = (json.loads(bytes(answer.body)) for answer in answers)
+    assert first["row"] == "{'body': bytearray(b'a')}"
+    assert (first["id"], second["id"]) == ("id0", "id1")
+    assert (first["headers"]["X-N"], second["headers"]["X-N"]) == ("0", "1")
+    assert first["rows"] == 2
+
+
+def test_a_batch_knows_nothing_of_the_one_before(load_handler: Load) -> None:
+    model = load_handler(MODES)
+    assert model.run([request(x_mode="status 400")])[0].status == 400
+    assert model.run([request()])[0] == Answer(Outcome.OK, body=b"ok")
+
+
+def test_the_context_describes_the_model(load_handler: Load, tmp_path: Path) -> None:
+    model = load_handler(ECHO, model_yaml={"batchSize": 4}, limit_max_image_pixels=False)
+    assert model.context.model_name == "m"
+    assert model.context.model_yaml_config == {"batchSize": 4}
+    assert model.context.system_properties == {
+        "model_dir": str(tmp_path),
+        "gpu_id": None,
+        "batch_size": 4,
+        "server_name": "MMS",
+        "server_version": "0.12.0",
+        "limit_max_image_pixels": False,
+    }
+
+
+def test_the_model_directory_is_where_handlers_look_first(
+    load_handler: Load, tmp_path: Path
+) -> None:
+    (tmp_path / "beside.py").write_text("ANSWER = 'beside'")
+    (tmp_path / "data.txt").write_text("data")
+    source = """
+import beside, pathlib
+def handle(data, context): return [beside.ANSWER + pathlib.Path("data.txt").read_text()]
+"""
+    assert load_handler(source).run([request()])[0].body == b"besidedata"
+
+
+@pytest.mark.parametrize("handler", ["h.py", "h", "h:handle", "some/folder/h.py:handle"])
+def test_a_function_is_called_once_at_load_without_data(load_handler: Load, handler: str) -> None:
+    source = (
+        "calls = []\ndef handle(data, context):\n calls.append(data)\n return data and [calls[0]]"
+    )
+    assert load_handler(source, handler).run([request()])[0].body == b"null"
+
+
+def test_the_function_may_be_named(load_handler: Load) -> None:
+    source = (
+        "def predict(data, context): return data and ['predict']\ndef handle(data, context): 1 / 0"
+    )
+    assert load_handler(source, "h:predict").run([request()])[0].body == b"predict"
+
+
+def test_the_name_of_a_method_falls_back_to_the_class(load_handler: Load) -> None:
+    assert load_handler(ECHO, "h.py:handle").run([request()])[0].outcome is Outcome.OK
+
+
+def test_imported_classes_do_not_count(load_handler: Load) -> None:
+    source = "from collections import OrderedDict\nfrom pathlib import Path\n" + ECHO
+    assert load_handler(source).run([request()])[0].outcome is Outcome.OK
+
+
+def test_a_handler_may_replace_handle_while_it_initializes(load_handler: Load) -> None:
+    source = """
+class H:
+    def initialize(self, context): self.handle = lambda data, context: ["new"]
+    def handle(self, data, context): return ["old"]
+"""
+    assert load_handler(source).run([request()])[0].body == b"new"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("class A: pass\nclass B: pass", "it defines 2 classes"),
+        ("x = 1", "it defines 0 classes"),
+        ("class A:\n def initialize(self, context): pass", "no method named handle"),
+    ],
+)
+def test_a_file_without_one_entry_point_is_refused(
+    load_handler: Load, source: str, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        load_handler(source)
+
+
+def test_what_the_handlers_module_lacks_is_named(load_handler: Load) -> None:
+    with pytest.raises(ImportError, match="surely_not_installed"):
+        load_handler("import surely_not_installed")
+
+
+def test_a_name_that_is_neither_file_nor_default_handler_is_named(load_handler: Load) -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_handler"):
+        load_handler("", "no_such_handler")
+
+
+def test_what_initialize_raises_reaches_the_caller(load_handler: Load) -> None:
+    with pytest.raises(ZeroDivisionError):
+        load_handler("def handle(data, context): 1 / 0")
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome"),
+    [
+        ("raise", Outcome.RAISED),
+        ("cuda", Outcome.OUT_OF_MEMORY),
+        ("memory", Outcome.OUT_OF_MEMORY),
+    ],
+)
+def test_a_raise_fails_the_whole_batch(load_handler: Load, mode: str, outcome: Outcome) -> None:
+    answers = run_modes(load_handler, "ok", mode, "ok")
+    assert [answer.outcome for answer in answers] == [outcome] * 3
+    assert "Traceback" in answers[0].message
+
+
+def test_a_raised_refusal_answers_the_whole_batch(load_handler: Load) -> None:
+    for answer in run_modes(load_handler, "ok", "refuse"):
+        assert (answer.outcome, answer.status) == (Outcome.REFUSED, 418)
+        assert answer.message == "teapot"
+
+
+def test_a_refusal_without_a_status_is_500(load_handler: Load) -> None:
+    assert run_modes(load_handler, "refuse default")[0].status == 500
+
+
+def test_a_returned_refusal_answers_its_request_alone(load_handler: Load) -> None:
+    first, second = run_modes(load_handler, "refuse one", "ok")
+    assert (first.outcome, first.status, first.message) == (Outcome.REFUSED, 404, "nope")
+    assert second == Answer(Outcome.OK, body=b"ok")
+
+
+@pytest.mark.parametrize("mode", ["set", "surrogate"])
+def test_a_result_that_cannot_be_sent_fails_its_request_alone(
+    load_handler: Load, mode: str
+) -> None:
+    first, second = run_modes(load_handler, mode, "ok")
+    assert first.outcome is Outcome.BAD_OUTPUT
+    assert first.message == "Unsupported model output data type."
+    assert second.outcome is Outcome.OK
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("{'a': 1}", "Invalid model predict output"),
+        ("('a',)", "Invalid model predict output"),
+        ("None", "Invalid model predict output"),
+        ("[1, 2, 3]", "number of batch response mismatched"),
+        ("[]", "number of batch response mismatched"),
+    ],
+)
+def test_results_that_are_not_one_for_each_request_fail_the_batch(
+    load_handler: Load, returned: str, message: str
+) -> None:
+    model = load_handler(f"def handle(data, context): return {returned}")
+    answers = model.run([request(), request()])
+    assert {(answer.outcome, answer.message) for answer in answers} == {
+        (Outcome.BAD_OUTPUT, message)
+    }
+
+
+def test_what_a_handler_sets_belongs_to_its_request(load_handler: Load) -> None:
+    typed, headed, status = run_modes(load_handler, "type", "header", "status")
+    assert typed.headers == [("content-type", "application/json")]
+    assert headed.headers == [("X-My-Header", "v1")]
+    assert (status.status, status.reason, status.headers) == (202, "Very Accepted", [])
+
+
+def test_a_status_that_is_an_error_keeps_the_handlers_body(load_handler: Load) -> None:
+    answer = run_modes(load_handler, "status 400")[0]
+    assert (answer.outcome, answer.status, answer.body) == (Outcome.OK, 400, b"ok")
+
+
+def test_a_status_for_all_is_for_all(load_handler: Load) -> None:
+    assert [answer.status for answer in run_modes(load_handler, "ok", "all")] == [503, 503]
+
+
+def test_intermediate_results_come_before_the_last(load_handler: Load) -> None:
+    assert run_modes(load_handler, "stream")[0].body == b"chunk0 chunk1 ok"
+
+
+def test_a_broken_form_is_refused_and_the_others_are_served(load_handler: Load) -> None:
+    model = load_handler(MODES)
+    broken = request(b"junk", content_type="multipart/form-data; boundary=B")
+    answers = model.run([broken, request(), broken, request()])
+    assert [answer.status for answer in answers] == [400, 200, 400, 200]
+    assert [answer.status for answer in model.run([broken])] == [400]
+
+
+def test_an_exit_is_not_caught(load_handler: Load) -> None:
+    with pytest.raises(SystemExit):
+        run_modes(load_handler, "exit")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, asyncio.CancelledError])
+def test_what_ends_a_process_is_not_caught(load_handler: Load, error: type[BaseException]) -> None:
+    model = load_handler("def handle(data, context): return [1]")
+
+    def handle(data: Any, context: Any) -> Any:
+        raise error
+
+    model.handle = handle
+    with pytest.raises(error):
+        model.run([request()])

@@ -1,0 +1,231 @@
+"""The names that handlers import from `ts` behave as handlers expect."""
+
+import json
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import ts
+from ts.context import Context, RequestProcessor
+from ts.handler_utils.timer import timed
+from ts.handler_utils.utils import import_class, send_intermediate_predict_response
+from ts.metrics.dimension import Dimension
+from ts.metrics.metric_type_enum import MetricTypes
+from ts.metrics.metrics_store import MAX_SERIES, MetricsStore
+from ts.metrics.unit import Units
+from ts.service import PREDICTION_METRIC
+from ts.service import PredictionException as FromService
+from ts.utils.util import (
+    PredictionException,
+    list_classes_from_module,
+    load_label_mapping,
+    map_class_to_label,
+)
+
+
+def context(**settings: Any) -> Context:
+    return Context("m", "/model", {"model": {}}, 2, None, **settings)
+
+
+def values(store: MetricsStore) -> dict[str, float]:
+    return {key.name: value for key, value in store.cache.items()}
+
+
+def test_the_version_is_torchserves() -> None:
+    assert ts.__version__ == "0.12.0"
+
+
+def test_the_service_module_names_the_same_exception() -> None:
+    assert FromService is PredictionException
+    assert PREDICTION_METRIC == "PredictionTime"
+
+
+def test_a_refusal_carries_message_and_status() -> None:
+    assert (PredictionException("m").message, PredictionException("m").error_code) == ("m", 500)
+    assert str(PredictionException("m", 404)) == "message : m error_code : 404"
+
+
+def test_headers_are_made_when_first_asked_for_and_once() -> None:
+    made: list[int] = []
+
+    def make() -> dict[str, Any]:
+        made.append(1)
+        return {"A": "1"}
+
+    processor = RequestProcessor(read_header=make)
+    assert made == []
+    assert processor.get_request_property("A") == "1"
+    assert processor.get_request_property("a") is None
+    assert made == [1]
+
+
+def test_a_request_carries_its_answers_status_and_headers() -> None:
+    processor = RequestProcessor({"A": "1"})
+    assert (processor.get_response_status_code(), processor.get_response_headers()) == (200, {})
+    processor.report_status(404, "gone")
+    processor.add_response_property("X", "y")
+    assert processor.get_response_status_code() == 404
+    assert processor.get_response_status_phrase() == "gone"
+    assert processor.get_response_header("X") == "y"
+
+
+def test_a_context_reads_and_shapes_the_request_at_an_index() -> None:
+    subject = context()
+    subject.begin_batch(["i0", "i1"], [RequestProcessor({"k": "0"}), RequestProcessor({"k": "1"})])
+    subject.set_response_content_type(1, "text/plain")
+    subject.set_response_status(418, "teapot", 1)
+    assert (subject.get_request_id(1), subject.get_request_id(5)) == ("i1", None)
+    assert subject.request_ids == {0: "i0", 1: "i1"}
+    assert subject.get_request_header(1, "k") == "1"
+    assert subject.get_response_content_type(0) is None
+    assert subject.get_response_content_type(1) == "text/plain"
+    assert [subject.get_response_status(i) for i in (0, 1)] == [(200, ""), (418, "teapot")]
+    assert subject.metrics.request_ids == "i0,i1"
+
+
+def test_a_sequence_is_named_by_its_header() -> None:
+    subject = context()
+    subject.begin_batch(["i"], [RequestProcessor({subject.header_key_sequence_id: "s1"})])
+    assert subject.get_sequence_id(0) == "s1"
+    subject.begin_batch(["i"], [RequestProcessor({})])
+    assert subject.get_sequence_id(0) == ""
+    assert subject.header_key_sequence_start == "ts_request_sequence_start"
+
+
+def test_a_context_alone_serves_a_handlers_own_unit_test() -> None:
+    assert context().get_request_id() is None
+    assert context().get_all_request_header(0) == {}
+
+
+def test_intermediate_results_must_be_one_for_each_request() -> None:
+    subject = context()
+    subject.begin_batch(["i"], [RequestProcessor({})])
+    assert subject.request_ids is not None
+    with pytest.raises(ValueError, match="2 intermediate results for 1 requests"):
+        send_intermediate_predict_response(["a", "b"], subject.request_ids, "m", 200, subject)
+
+
+def test_classes_are_imported_by_name() -> None:
+    assert import_class("ts.context.Context") is Context
+    assert import_class("context.Context", "ts") is Context
+    assert import_class("Context", "ts.context") is Context
+    with pytest.raises(TypeError, match="not a class"):
+        import_class("ts.__version__")
+
+
+def test_only_a_modules_own_classes_count() -> None:
+    module = ModuleType("made")
+    exec("class A: pass\nclass B(A): pass\nfrom pathlib import Path", module.__dict__)
+    assert {cls.__name__ for cls in list_classes_from_module(module)} == {"A", "B"}
+    parent = module.__dict__["B"]
+    assert [cls.__name__ for cls in list_classes_from_module(module, parent)] == ["B"]
+
+
+@pytest.mark.parametrize(
+    ("content", "mapping"),
+    [
+        ({"0": "cat", "1": "dog"}, {"0": "cat", "1": "dog"}),
+        ({"0": ["n01", "cat"]}, {"0": "cat"}),
+        ({"object_type_names": ["cat", "dog"]}, {"0": "cat", "1": "dog"}),
+        ({"object_type_names": {"7": "cat"}}, {"7": "cat"}),
+    ],
+)
+def test_labels_come_in_three_forms(tmp_path: Path, content: Any, mapping: Any) -> None:
+    path = tmp_path / "index_to_name.json"
+    path.write_text(json.dumps(content))
+    assert load_label_mapping(path) == mapping
+
+
+def test_a_label_file_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index_to_name.json"
+    path.write_text("[1]")
+    with pytest.raises(ValueError, match="JSON object"):
+        load_label_mapping(path)
+
+
+def test_a_missing_label_file_is_said_and_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_label_mapping(tmp_path / "index_to_name.json") is None
+    assert "index_to_name.json is missing" in caplog.text
+
+
+def test_probabilities_get_labels_where_there_are_some() -> None:
+    probabilities = [[0.9, 0.1]]
+    assert map_class_to_label(probabilities) == [{"0": 0.9, "1": 0.1}]
+    assert map_class_to_label(probabilities, {"5": "cat"}, [[5, 3]]) == [{"cat": 0.9, "3": 0.1}]
+    with pytest.raises(TypeError, match="list of lists"):
+        map_class_to_label([0.9, 0.1])  # type: ignore[list-item]
+
+
+def test_a_counter_adds_up_and_the_rest_hold_the_last_value() -> None:
+    store = MetricsStore(model_name="m")
+    for value in (2, 3):
+        store.add_counter("count", value)
+        store.add_time("time", value)
+        store.add_size("size", value)
+        store.add_percent("percent", value)
+        store.add_error("error", value)
+        store.add_metric("own", value, "ms", metric_type=MetricTypes.GAUGE)
+    assert values(store) == {
+        "count": 5,
+        "time": 3,
+        "size": 3,
+        "percent": 3,
+        "error": 5,
+        "own": 3,
+    }
+
+
+def test_a_metric_has_units_and_the_default_labels() -> None:
+    store = MetricsStore(model_name="m")
+    store.add_time("a", 1, dimensions=[Dimension("Level", "Own")])
+    key = next(iter(store.cache))
+    assert (key.unit, key.metric_type) == (Units().units["ms"], MetricTypes.GAUGE)
+    assert [str(dimension) for dimension in key.dimensions] == ["Level:Own", "ModelName:m"]
+
+
+def test_a_counter_does_not_go_down() -> None:
+    store = MetricsStore()
+    store.add_counter("a", 2)
+    store.add_counter("a", -1)
+    assert values(store) == {"a": 2}
+
+
+def test_a_wrong_unit_is_an_error() -> None:
+    with pytest.raises(ValueError, match="none of ms, s"):
+        MetricsStore().add_time("a", 1, unit="min")
+    with pytest.raises(ValueError, match="none of MB"):
+        MetricsStore().add_size("a", 1, unit="ms")
+
+
+def test_labels_made_of_requests_do_not_fill_the_memory() -> None:
+    store = MetricsStore()
+    for number in range(MAX_SERIES + 5):
+        store.add_counter("a", 1, dimensions=[Dimension("request", str(number))])
+    store.add_counter("a", 1, dimensions=[Dimension("request", "0")])
+    assert len(store.cache) == MAX_SERIES
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [({"handler": {"profile": True}}, ["ts_handler_preprocess"]), ({}, []), ({"handler": "x"}, [])],
+)
+def test_steps_are_timed_where_the_configuration_asks(
+    settings: dict[str, Any], names: list[str]
+) -> None:
+    class Handler:
+        context = Context("m", "/m", {}, 1, None, model_yaml_config=settings)
+
+        @timed
+        def preprocess(self, data: int) -> int:
+            return data + 1
+
+    assert Handler().preprocess(1) == 2
+    assert list(values(Handler.context.metrics)) == names
+
+
+def test_a_timed_step_needs_no_context() -> None:
+    subject = SimpleNamespace()
+    assert timed(lambda self, value: value)(subject, 3) == 3
