@@ -128,7 +128,7 @@ def _register(parser: Parser) -> None:
     add("--handler", metavar="HANDLER", help="instead of the archive's own handler")
     add("--batch-size", type=_count, metavar="N", help="requests in a batch, at most")
     add("--max-batch-delay", type=_count, metavar="MS", help="milliseconds to wait for a full one")
-    add("--initial-workers", type=_count, metavar="N", help="workers to start")
+    add("--initial-workers", type=_count, metavar="N", default=1, help="workers to start (1)")
     add("--response-timeout", type=_count, metavar="S", help="seconds a batch may take")
     add("--startup-timeout", type=_count, metavar="S", help="seconds a worker may take to start")
     _add_no_wait(parser)

@@ -29,6 +29,7 @@ MIB = 1024 * 1024
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
 HeaderBytes = Annotated[int, Meta(ge=256, le=MIB)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Level = Literal["debug", "info", "warning", "error", "critical"]
 LogFormat = Literal["auto", "console", "text", "json", "journal"]
@@ -70,7 +71,9 @@ class ServingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Defaults and bounds of every model; a model's own file may set its own within them."""
 
     queue_size: Annotated[Count, about("Jobs that may wait for one model.")] = 100
-    default_workers: Annotated[Count, about("Workers of a model that names no number.")] = 1
+    default_workers: Annotated[
+        CountOrNone, about("Workers of a model registered with no number, as in TorchServe.")
+    ] = 0
     max_workers: Annotated[Count, about("Most workers of one model.")] = 64
     deadline_s: Annotated[Seconds, about("From a request's arrival to its answer.")] = 120.0
     response_timeout_s: Annotated[Seconds, about("Longest run of one batch.")] = 120.0

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.support.archives import make_archive
-from tests.support.daemon import RunningDaemon
+from tests.support.daemon import RunningDaemon, wait_for
 from tests.support.load import echo_load
 
 TWO_WORKERS = "minWorkers: 2\nmaxWorkers: 2\nbatchSize: 8\njobQueueSize: 1000\n"
@@ -65,16 +65,13 @@ SLOW = """
 """
 
 
-def test_sigterm_answers_every_request_that_was_read(
-    daemon: RunningDaemon, tmp_path: Path
-) -> None:
+def test_sigterm_answers_every_request_that_was_read(daemon: RunningDaemon, tmp_path: Path) -> None:
     daemon.register(make_archive(tmp_path, "slow", SLOW, "minWorkers: 2\nmaxWorkers: 2\n"))
     port = daemon.port()
 
     async def scenario() -> None:
         load = asyncio.ensure_future(echo_load(port, 16, 16, "/predictions/slow"))
-        while (await asyncio.to_thread(daemon.model, "slow"))["queue"]["waiting"] < 10:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_for, lambda: daemon.model("slow")["queue"]["waiting"] >= 10)
         daemon.process.send_signal(signal.SIGTERM)
         verdict = await load
         assert not verdict.wrong, verdict.wrong
@@ -86,7 +83,7 @@ def test_sigterm_answers_every_request_that_was_read(
 
 
 def read_notices(daemon: RunningDaemon) -> list[str]:
-    daemon.notices.setblocking(False)
+    daemon.notices.settimeout(0)
     try:
         while True:
             daemon.told += daemon.notices.recv(4096).decode().splitlines()
@@ -145,8 +142,7 @@ def test_f03_all_workers_killed_at_once_and_the_queue_waits(
 
     async def scenario() -> None:
         load = asyncio.ensure_future(echo_load(port, 64, 16, "/predictions/slow"))
-        while (await asyncio.to_thread(daemon.model, "slow"))["requests"] < 8:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_for, lambda: daemon.model("slow")["requests"] >= 8)
         for pid in await asyncio.to_thread(daemon.worker_pids, "slow"):
             os.kill(pid, signal.SIGKILL)
         verdict = await load

@@ -7,12 +7,14 @@ import http.client
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,52 +129,64 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def launch(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None
-) -> RunningDaemon:
-    """Start a daemon with its state in `folder` and free ports; not waited for."""
-    runtime_dir = Path(tempfile.mkdtemp(prefix="tsd-test-"))
-    notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notices.bind(str(runtime_dir / "notify"))
+@contextlib.contextmanager
+def launched(
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    runtime_dir: Path | None = None,
+) -> Iterator[RunningDaemon]:
+    """A daemon that is starting, with its state in `folder` and free ports.
+
+    Ended, whatever happens; its workers die with it."""
+    own_dir = Path(tempfile.mkdtemp(prefix="tsd-test-"))
     log_path = folder / "tsd.log"
-    command = [
-        *(sys.executable, "-m", "tsd"),
-        *("--runtime-dir", str(runtime_dir), "--state-dir", str(folder / "state")),
-        *("--http", "127.0.0.1:0", "--metrics", "none", *options),
-    ]
-    own = {
-        "NOTIFY_SOCKET": str(runtime_dir / "notify"),
-        "XDG_CONFIG_HOME": str(folder / "config"),
-        "TSD_CONFIG": "",
-    }
-    with log_path.open("ab") as log:
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, own_dir)
+        notices = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        notices.bind(str(own_dir / "notify"))
+        log = stack.enter_context(log_path.open("ab"))
+        own = {"NOTIFY_SOCKET": str(own_dir / "notify"), "XDG_CONFIG_HOME": str(folder / "config")}
+        where = runtime_dir or own_dir
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | own | dict(environment or {})
+            [
+                *(sys.executable, "-m", "tsd"),
+                *("--runtime-dir", str(where), "--state-dir", str(folder / "state")),
+                *("--http", "127.0.0.1:0", "--metrics", "none", *options),
+            ],
+            stdout=log,
+            stderr=log,
+            env=os.environ | own | dict(environment or {}),
         )
-    return RunningDaemon(process, runtime_dir, folder / "state", log_path, notices)
+        daemon = RunningDaemon(process, where, folder / "state", log_path, notices)
+        stack.callback(end, daemon)
+        yield daemon
 
 
 @contextlib.contextmanager
 def running(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    runtime_dir: Path | None = None,
 ) -> Iterator[RunningDaemon]:
-    """A daemon that is ready; ended, whatever happens, with all its children."""
-    daemon = launch(folder, *options, environment=environment)
-    try:
+    """A daemon that is ready."""
+    with launched(folder, *options, environment=environment, runtime_dir=runtime_dir) as daemon:
         daemon.wait_until_told("READY=1")
         yield daemon
-    finally:
-        end(daemon)
+
+
+def wait_for(holds: Callable[[], bool], timeout_s: float = READY_S) -> None:
+    """Ask the daemon again until it says so: each question is a round trip, no sleep is needed."""
+    give_up_at = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < give_up_at, f"still not so after {timeout_s} s"
 
 
 def end(daemon: RunningDaemon) -> None:
-    """Stop it; kill it when it does not stop. Workers die with it."""
+    """Stop it; kill it when it does not stop."""
     try:
         daemon.stop()
     except subprocess.TimeoutExpired:
         daemon.process.kill()
         daemon.process.wait()
-    daemon.notices.close()
-    for left in daemon.runtime_dir.iterdir():
-        left.unlink()
-    daemon.runtime_dir.rmdir()

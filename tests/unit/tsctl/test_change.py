@@ -26,7 +26,7 @@ def request_of(words: str) -> Request:
 @pytest.mark.parametrize(
     ("words", "method", "target"),
     [
-        ("register none.mar", "POST", "/models?url=none.mar&synchronous=true"),
+        ("register none.mar", "POST", "/models?url=none.mar&initial_workers=1&synchronous=true"),
         (
             "register http://x/m.mar --model-name m --handler h.py --batch-size 4"
             " --max-batch-delay 5 --initial-workers 2 --response-timeout 6 --startup-timeout 7",
@@ -35,7 +35,11 @@ def request_of(words: str) -> Request:
             "&max_batch_delay=5&initial_workers=2&response_timeout=6&startup_timeout=7"
             "&synchronous=true",
         ),
-        ("register none.mar --no-wait", "POST", "/models?url=none.mar&synchronous=false"),
+        (
+            "register none.mar --no-wait",
+            "POST",
+            "/models?url=none.mar&initial_workers=1&synchronous=false",
+        ),
         ("scale m 3", "PUT", "/models/m?min_worker=3&max_worker=3&synchronous=true"),
         (
             "scale m 0 --version 2 --no-wait",

@@ -1,0 +1,374 @@
+"""One client: pipelining, refusals before the body, disconnects, draining."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.http.wire import Client, answer, echo, settings, told
+from tsd.http.connection import DROPPED_BYTES
+from tsd.http.message import CONTINUE, Request, Response
+from tsd.http.refusal import REFUSALS
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def post(size: int, extra: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n" % (extra, size)
+
+
+def silent(request: Request) -> None:
+    """Answer later, or not at all."""
+
+
+def refuse(request: Request) -> None:
+    """Answer without having asked for the body."""
+    if request.method == "POST":
+        request.respond(Response(404))
+    else:
+        request.respond(Response(200, told(request)))
+
+
+# Pipelining.
+
+
+def test_only_so_many_requests_are_handed_on_at_once() -> None:
+    client = Client(silent, settings(max_pipelined=3))
+    client.send(GET * 5)
+    assert len(client.requests) == 3
+    assert not client.wire.is_reading()
+    client.requests[0].respond(Response(200))
+    client.turn()
+    assert len(client.requests) == 4
+    for request in client.requests[1:4]:
+        request.respond(Response(200))
+    client.turn()
+    client.requests[4].respond(Response(200))
+    client.turn()
+    assert client.wire.is_reading()
+    assert client.got == answer(b"") * 5
+
+
+def test_a_thousand_pipelined_requests_are_answered_in_order() -> None:
+    client = Client()
+    asked = [b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(1000)]
+    client.send(b"".join(asked) + b"bad\r\n\r\n")
+    told_all = [answer(b"GET /%d |" % number) for number in range(1000)]
+    assert client.got == b"".join(told_all) + REFUSALS[400]
+
+
+def test_bytes_that_come_though_nothing_is_read_are_kept_in_order() -> None:
+    client = Client(silent, settings(max_pipelined=1))
+    client.connection.data_received(GET + GET[:5])
+    client.connection.data_received(GET[5:])
+    client.requests[0].respond(Response(200))
+    client.requests[1].respond(Response(200))
+    assert client.got == answer(b"") * 2
+
+
+# A body that waits for its place.
+
+
+@pytest.mark.parametrize("came", [0, 1, 3])
+def test_nothing_is_read_until_the_body_has_a_place(came: int) -> None:
+    client = Client(silent)
+    client.send(post(3) + b"abc"[:came])
+    assert not client.wire.is_reading()
+    client.wire.inbox.append(b"abc"[came:] + GET)
+    client.requests[0].receive(lambda whole: whole.respond(Response(200, whole.body)))
+    client.turn()
+    client.requests[1].respond(Response(200))
+    assert client.got == answer(b"abc") + answer(b"")
+
+
+def test_the_end_of_the_client_is_seen_while_the_answer_is_made() -> None:
+    client = Client(silent)
+    client.send(GET)
+    assert client.wire.is_reading()
+
+
+# Expectations.
+
+
+def test_the_client_is_told_to_continue_when_its_body_is_awaited() -> None:
+    for feed in (Client.send, Client.send_bytewise):
+        client = Client()
+        feed(client, post(3, b"Expect: 100-Continue\r\n"))
+        assert client.got == CONTINUE
+        feed(client, b"abc")
+        assert client.got == CONTINUE + answer(b"POST / abc|")
+
+
+def test_a_client_that_waits_for_a_place_is_told_when_there_is_one() -> None:
+    client = Client(silent)
+    client.send(post(3, b"Expect: 100-continue\r\n"))
+    assert client.got == b""
+    client.requests[0].receive(lambda whole: whole.respond(Response(200)))
+    assert client.got == CONTINUE
+
+
+def test_a_client_that_has_begun_is_not_told_to_continue() -> None:
+    client = Client()
+    client.send(post(3, b"Expect: 100-continue\r\n") + b"a")
+    client.send(b"bc")
+    assert client.got == answer(b"POST / abc|")
+
+
+def test_to_continue_is_told_after_the_answers_that_are_due() -> None:
+    client = Client(silent)
+    client.send(GET + post(1, b"Expect: 100-continue\r\n"))
+    client.requests[1].receive(lambda whole: whole.respond(Response(200, whole.body)))
+    client.turn()
+    assert client.got == b""
+    client.requests[0].respond(Response(200))
+    client.turn()
+    assert client.got == answer(b"") + CONTINUE
+    client.send(b"a")
+    assert client.got == answer(b"") + CONTINUE + answer(b"a")
+
+
+def test_a_refusal_before_the_body_tells_no_client_to_send_it() -> None:
+    client = Client(refuse)
+    client.send(post(1, b"Expect: 100-continue\r\n"))
+    assert client.got == answer(b"", status=404, is_last=True)
+    assert client.is_ended
+
+
+# Refusals before the body.
+
+
+@pytest.mark.parametrize("came", [0, 1, 3])
+def test_a_small_refused_body_is_dropped_and_the_connection_kept(came: int) -> None:
+    client = Client(refuse)
+    client.send(post(3) + b"abc"[:came])
+    assert client.got == answer(b"", status=404)
+    client.send(b"abc"[came:] + GET)
+    assert client.got == answer(b"", status=404) + answer(b"GET / |")
+
+
+def test_a_refusal_may_come_while_the_body_waits_for_its_place() -> None:
+    client = Client(silent)
+    client.send(post(3) + b"ab")
+    client.wire.inbox.append(b"c" + GET)
+    client.requests[0].respond(Response(503))
+    client.turn()
+    client.requests[1].respond(Response(200))
+    assert client.got == answer(b"", status=503) + answer(b"")
+
+
+def test_a_refusal_may_come_before_anything_of_the_body() -> None:
+    client = Client(silent)
+    client.send(post(3))
+    client.requests[0].respond(Response(503))
+    client.send(b"abc" + GET)
+    assert len(client.requests) == 2
+
+
+def test_a_refused_body_is_dropped_only_up_to_the_bound() -> None:
+    for size, ends in ((DROPPED_BYTES, False), (DROPPED_BYTES + 1, True)):
+        client = Client(refuse)
+        client.send(post(size))
+        assert client.got == answer(b"", status=404, is_last=ends)
+        assert client.is_ended == ends
+
+
+def test_a_refused_chunked_body_ends_the_connection() -> None:
+    client = Client(refuse)
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n")
+    assert client.got == answer(b"", status=404, is_last=True)
+    assert client.is_ended
+
+
+def test_an_answer_may_come_while_the_body_is_read() -> None:
+    calls: list[str] = []
+    client = Client(lambda request: request.receive(lambda _whole: calls.append("complete")))
+    client.send(post(3) + b"a")
+    client.requests[0].respond(Response(504))
+    client.send(b"bc" + GET)
+    assert client.got == answer(b"", status=504)
+    assert len(client.requests) == 2
+    # Only the second one, which has no body.
+    assert calls == ["complete"]
+
+
+def test_after_the_last_answer_input_is_dropped_until_the_client_ends() -> None:
+    client = Client(refuse)
+    client.send(post(DROPPED_BYTES + 1))
+    assert client.wire.has_written_eof
+    client.send(bytes(1000))
+    assert not client.wire.is_closing()
+    client.end()
+    assert client.wire.is_closing()
+
+
+def test_a_client_that_does_not_end_is_closed_after_a_while() -> None:
+    client = Client(refuse)
+    client.send(post(DROPPED_BYTES + 1))
+    client.wait(1)
+    assert not client.wire.is_closing()
+    client.wait(1)
+    assert client.wire.is_closing()
+
+
+def test_what_was_sent_behind_the_last_answer_is_dropped() -> None:
+    client = Client(lambda request: request.respond(Response(200, is_last=True)))
+    client.wire.is_stuck = True
+    client.send(GET * 40)
+    assert client.got == answer(b"", is_last=True)
+    assert client.wire.has_written_eof
+
+
+# The client goes.
+
+
+def test_a_client_that_goes_is_told_of_once_and_answers_are_dropped() -> None:
+    calls: list[str] = []
+
+    def watch(request: Request) -> None:
+        request.on_disconnect = lambda: calls.append("lost")
+
+    client = Client(watch)
+    client.send(GET)
+    client.go()
+    client.requests[0].respond(Response(200, release=lambda: calls.append("free")))
+    assert calls == ["lost", "free"]
+    assert client.got == b""
+    assert client.forgotten == [client.connection]
+
+
+def test_a_client_that_goes_before_its_body_had_a_place() -> None:
+    client = Client(silent)
+    client.send(post(3) + b"abc")
+    client.go()
+    client.requests[0].receive(lambda _whole: pytest.fail("nobody is there"))
+    stream = client.requests[0].stream(Response(200))
+    assert not stream.is_open
+
+
+def test_an_answer_that_waited_behind_others_is_freed_when_the_client_goes() -> None:
+    calls: list[str] = []
+    client = Client(silent)
+    client.send(GET + GET)
+    second = client.requests[1]
+    second.on_disconnect = lambda: calls.append("lost")
+    second.respond(Response(200, release=lambda: calls.append("free")))
+    client.go()
+    client.turn()
+    assert calls == ["free"]
+
+
+def test_a_client_that_only_ends_its_side_is_answered() -> None:
+    client = Client(silent)
+    client.send(GET + GET)
+    client.end()
+    assert not client.wire.is_closing()
+    for request in client.requests:
+        request.respond(Response(200))
+    client.turn()
+    assert client.got == answer(b"") + answer(b"", is_last=True)
+    assert client.wire.is_closing()
+
+
+def test_an_idle_client_that_ends_its_side_is_closed() -> None:
+    for sent in (b"", GET, GET + GET[:10]):
+        client = Client()
+        client.send(sent)
+        client.end()
+        assert client.wire.is_closing()
+
+
+def test_half_a_body_is_no_request_but_those_before_it_are_answered() -> None:
+    lost: list[str] = []
+
+    def watch(request: Request) -> None:
+        if request.method == "POST":
+            request.on_disconnect = lambda: lost.append("lost")
+            echo(request)
+
+    client = Client(watch)
+    client.send(GET + post(3) + b"ab")
+    client.end()
+    assert lost == ["lost"]
+    client.requests[0].respond(Response(200))
+    assert client.got == answer(b"", is_last=True)
+    assert client.wire.is_closing()
+
+
+# Draining.
+
+
+def test_a_drained_connection_ends_with_its_last_answer() -> None:
+    client = Client(silent)
+    client.send(GET + GET)
+    client.connection.drain()
+    client.connection.end_if_idle()
+    assert not client.is_ended
+    for request in client.requests:
+        request.respond(Response(200))
+    client.turn()
+    assert client.got == answer(b"") + answer(b"", is_last=True)
+    assert client.wire.is_closing()
+
+
+def test_an_idle_connection_is_closed_by_draining() -> None:
+    client = Client()
+    client.send(GET)
+    client.connection.drain()
+    assert not client.wire.is_closing()
+    client.connection.end_if_idle()
+    assert client.wire.is_closing()
+    client.connection.end_if_idle()
+
+
+def test_a_request_that_has_begun_is_answered_though_draining() -> None:
+    for cut in (10, len(post(3)), len(post(3)) + 1):
+        client = Client()
+        sent = post(3) + b"abc"
+        client.send(sent[:cut])
+        client.connection.drain()
+        client.connection.end_if_idle()
+        client.send(sent[cut:])
+        assert client.got == answer(b"POST / abc|", is_last=True)
+        assert client.wire.is_closing()
+
+
+def test_all_that_has_been_read_is_answered_though_draining() -> None:
+    client = Client(silent, settings(max_pipelined=2))
+    client.send(GET * 5)
+    client.connection.drain()
+    client.connection.end_if_idle()
+    while not client.wire.is_closing():
+        for request in client.requests:
+            if request.answer is None:
+                request.respond(Response(200))
+        client.turn()
+    assert client.got == answer(b"") * 4 + answer(b"", is_last=True)
+
+
+# Errors of the application.
+
+
+def test_an_application_that_raises_leaves_the_connection_able_to_go_on() -> None:
+    def raise_for_post(request: Request) -> None:
+        if request.method == "POST":
+            raise RuntimeError("a bug")
+        request.respond(Response(200))
+
+    client = Client(raise_for_post)
+    with pytest.raises(RuntimeError):
+        client.send(post(0))
+    client.requests[0].respond(Response(500, is_last=True))
+    assert client.got == answer(b"", status=500, is_last=True)
+
+
+def test_a_second_answer_or_place_is_a_bug() -> None:
+    client = Client(silent)
+    client.send(GET)
+    request = client.requests[0]
+    request.receive(lambda _whole: None)
+    with pytest.raises(AssertionError):
+        request.receive(lambda _whole: None)
+    request.respond(Response(200))
+    with pytest.raises(AssertionError):
+        request.respond(Response(200))
+    with pytest.raises(AssertionError):
+        request.stream(Response(200))

@@ -1,0 +1,135 @@
+"""A listener's connections: admitted, swept, drained. Only the loop is real, not the transports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+from tests.unit.http.wire import Wire, answer, echo, settings
+from tsd.config import HttpSettings
+from tsd.http.connection import Connection
+from tsd.http.listener import Listener
+from tsd.http.message import Request, Response
+from tsd.http.refusal import REFUSALS
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Door:
+    """A listener and the clients that the test lets in."""
+
+    def __init__(
+        self, handler: Callable[[Request], None] = echo, limits: HttpSettings | None = None
+    ) -> None:
+        self.now = 1000.0
+        self.listener = Listener("http", limits or HttpSettings(), handler, lambda: self.now)
+
+    def let_in(self) -> tuple[Wire, Connection]:
+        wire, connection = Wire(), self.listener.connect()
+        wire.protocol = connection
+        connection.connection_made(wire)
+        return wire, connection
+
+
+def turning(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
+    """Run the test on a loop."""
+
+    def run() -> None:
+        asyncio.run(test())
+
+    run.__doc__ = test.__doc__
+    return run
+
+
+@turning
+async def test_clients_over_the_limit_are_refused() -> None:
+    door = Door(limits=settings(max_connections=1))
+    first, _ = door.let_in()
+    second, _ = door.let_in()
+    assert first.writes == []
+    assert second.writes == [REFUSALS[503]]
+    assert second.has_written_eof
+    third, _ = door.let_in()
+    assert third.is_closing()
+    assert third.writes == []
+    assert door.listener.refusals == {503: 1}
+    door.listener.close()
+
+
+@turning
+async def test_a_client_that_has_gone_makes_room() -> None:
+    door = Door(limits=settings(max_connections=1))
+    _, connection = door.let_in()
+    connection.connection_lost(None)
+    assert door.listener.connections == set()
+    wire, _ = door.let_in()
+    assert wire.writes == []
+    door.listener.close()
+
+
+@turning
+async def test_new_limits_bind_new_connections() -> None:
+    door = Door()
+    old, old_connection = door.let_in()
+    door.listener.limits = settings(max_target_bytes=5)
+    assert door.listener.limits.max_target_bytes == 5
+    new, new_connection = door.let_in()
+    for connection in (old_connection, new_connection):
+        connection.data_received(b"GET /12345 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert old.writes == [answer(b"GET /12345 |")]
+    assert new.writes == [REFUSALS[414]]
+    door.listener.close()
+
+
+@turning
+async def test_a_sweep_reaches_every_connection() -> None:
+    door = Door()
+    wires = [door.let_in()[0] for _ in range(3)]
+    door.now += 11
+    door.listener.sweep()
+    assert all(wire.is_closing() for wire in wires)
+    door.listener.close()
+
+
+@turning
+async def test_answers_that_become_ready_together_leave_together() -> None:
+    requests: list[Request] = []
+    door = Door(requests.append)
+    wire, connection = door.let_in()
+    connection.data_received(GET + GET)
+    for request in requests:
+        request.respond(Response(200))
+    assert wire.writes == []
+    await asyncio.sleep(0)
+    assert wire.writes == [answer(b"") * 2]
+    door.listener.close()
+
+
+@turning
+async def test_draining_closes_the_idle_and_waits_for_the_busy() -> None:
+    requests: list[Request] = []
+    door = Door(requests.append)
+    idle, idle_connection = door.let_in()
+    busy, busy_connection = door.let_in()
+    busy_connection.data_received(GET)
+    draining = asyncio.ensure_future(door.listener.drain(60))
+    for _turn in range(4):
+        await asyncio.sleep(0)
+    assert idle.is_closing()
+    assert not busy.is_closing()
+    idle_connection.connection_lost(None)
+    requests[0].respond(Response(200))
+    assert busy.writes == [answer(b"", is_last=True)]
+    busy_connection.connection_lost(None)
+    assert await draining == 0
+
+
+@turning
+async def test_draining_cuts_what_does_not_end() -> None:
+    door = Door(lambda request: None)
+    wire, connection = door.let_in()
+    connection.data_received(GET)
+    assert await door.listener.drain(0) == 1
+    assert wire.is_closing()
+    connection.connection_lost(None)
+    assert await door.listener.drain(0) == 0

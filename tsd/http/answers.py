@@ -1,0 +1,154 @@
+"""The answers that one connection owes: in order, joined, bounded by what the client takes.
+
+Which requests there are, and when the connection ends, is decided in connection.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from tsd.http.message import BODILESS, CONTINUE, Request, Response, head_bytes, whole
+
+# Larger bodies leave as they are, without a copy; smaller ones in one write with their head.
+UNCOPIED_BYTES = 256 * 1024
+
+
+class Answers:
+    """What has been asked and not yet answered, oldest first."""
+
+    __slots__ = (
+        "_pieces",
+        "_pieces_bytes",
+        "_sent_bytes",
+        "_sent_since",
+        "_transport",
+        "_unsent_release",
+        "_written_bytes",
+        "final",
+        "is_done",
+        "is_paused",
+        "permitted",
+        "waiting",
+    )
+
+    def __init__(self, transport: asyncio.Transport, now: float) -> None:
+        self._transport = transport
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = 0
+        # To be called when the transport no longer reads from the body that it was given.
+        self._unsent_release: Callable[[], None] | None = None
+        self._written_bytes = 0
+        self._sent_bytes = 0
+        self._sent_since = now
+        self.waiting: deque[Request] = deque()
+        # The one whose client waits until it is told to send the body.
+        self.permitted: Request | None = None
+        # What is said after all answers, at the end of the connection.
+        self.final = b""
+        self.is_paused = False
+        # Nothing more will be written.
+        self.is_done = False
+
+    def flush(self, *, ends: bool) -> None:
+        """Write what is ready and in turn; `ends`: nothing comes after those that wait now."""
+        while self.waiting and not (self.is_paused or self.is_done):
+            if not self._answer_next(ends=ends):
+                break
+        if ends and not (self.waiting or self.is_paused or self.is_done):
+            self._push(self.final)
+            self.is_done = True
+        if self._pieces:
+            self._write()
+
+    def resume(self) -> None:
+        """The client has taken what was written."""
+        self.is_paused = False
+        self._transport.set_write_buffer_limits()
+        self._free_unsent()
+
+    def abandon(self) -> None:
+        """Nobody who waits is answered any more."""
+        while self.waiting:
+            self.waiting.popleft().lose()
+
+    def lose(self) -> None:
+        """The client has gone."""
+        self.is_done = True
+        self._free_unsent()
+        self.abandon()
+
+    def is_stalled(self, now: float, timeout_s: float) -> bool:
+        """Whether the client has taken nothing of what waits for it for so long."""
+        sent = self._written_bytes - self._transport.get_write_buffer_size()
+        if sent > self._sent_bytes or sent == self._written_bytes:
+            self._sent_bytes, self._sent_since = sent, now
+        return now - self._sent_since > timeout_s
+
+    def _answer_next(self, *, ends: bool) -> bool:
+        request = self.waiting[0]
+        response = request.answer
+        if response is None:
+            self._permit(request)
+            return False
+        is_last = request.is_last or response.is_last or (ends and self._is_last_word())
+        if request.streamed is not None:
+            self._push(request.streamed.take(response, is_last=is_last))
+            if request.streamed.is_open:
+                return False
+        self.waiting.popleft()
+        self.is_done = is_last
+        if request.streamed is None:
+            self._push_whole(request, response, is_last=is_last)
+        if response.release is not None:
+            response.free()
+        return True
+
+    def _is_last_word(self) -> bool:
+        return len(self.waiting) == 1 and not self.final
+
+    def _permit(self, request: Request) -> None:
+        """Its turn has come: the client may send the body that it holds back."""
+        if request is self.permitted:
+            self.permitted = None
+            self._push(CONTINUE)
+
+    def _push_whole(self, request: Request, response: Response, *, is_last: bool) -> None:
+        has_body = request.method != "HEAD"
+        if len(response.body) < UNCOPIED_BYTES or not has_body or response.status in BODILESS:
+            self._push(whole(response, has_body=has_body, is_last=is_last))
+        else:
+            length_line = b"content-length: %d\r\n" % len(response.body)
+            self._push(head_bytes(response, length_line, is_last=is_last))
+            self._write_uncopied(response)
+
+    def _push(self, piece: bytes) -> None:
+        if piece:
+            self._pieces.append(piece)
+            self._pieces_bytes += len(piece)
+            if self._pieces_bytes >= UNCOPIED_BYTES:
+                self._write()
+
+    def _write(self) -> None:
+        if self._pieces:
+            pieces, self._pieces, self._pieces_bytes = self._pieces, [], 0
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._written_bytes += len(data)
+            self._transport.write(data)
+
+    def _write_uncopied(self, response: Response) -> None:
+        self._write()
+        # With no buffer allowed, `resume` is called only when the kernel has the last byte.
+        self._transport.set_write_buffer_limits(high=0)
+        self._unsent_release, response.release = response.release, None
+        self._written_bytes += len(response.body)
+        self._transport.write(response.body)
+        if self._transport.get_write_buffer_size():
+            self.is_paused = True
+        else:
+            self.resume()
+
+    def _free_unsent(self) -> None:
+        if self._unsent_release is not None:
+            release, self._unsent_release = self._unsent_release, None
+            release()

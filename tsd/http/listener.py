@@ -1,0 +1,192 @@
+"""One listening socket and the connections it has accepted.
+
+The listener owns the connections: it admits them, looks after their time, and drains them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from tsd.config import HttpSettings
+from tsd.errors import StartupError
+from tsd.http.connection import Connection, Handler, Terms
+
+SWEEP_S = 1.0
+
+
+class Listener:
+    """A door: what comes in by this socket goes to `handler`."""
+
+    def __init__(
+        self,
+        door: str,
+        limits: HttpSettings,
+        handler: Handler,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.connections: set[Connection] = set()
+        # How often http/ has answered by itself, by status.
+        self.refusals: Counter[int] = Counter()
+        self._terms = Terms(
+            door=door,
+            limits=limits,
+            known_heads={},
+            handler=handler,
+            clock=clock,
+            call_soon=_call_soon,
+            admit=self._admit,
+            forget=self._forget,
+            count_refusal=self._count_refusal,
+        )
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._all_gone: asyncio.Future[None] | None = None
+
+    @property
+    def limits(self) -> HttpSettings:
+        """What new connections are bound by; the others keep what they were accepted under."""
+        return self._terms.limits
+
+    @limits.setter
+    def limits(self, limits: HttpSettings) -> None:
+        self._terms = replace(self._terms, limits=limits, known_heads={})
+
+    async def start(self, sock: socket.socket) -> None:
+        """Accept clients from a bound socket, which is the listener's from now on."""
+        loop = asyncio.get_running_loop()
+        create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+        self._server = await create(self.connect, sock=sock, backlog=self.limits.backlog)
+
+    def connect(self) -> Connection:
+        """A connection for the next client."""
+        return Connection(self._terms)
+
+    def stop_accepting(self) -> None:
+        """Take no new client; those that are there stay."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def drain(self, grace_s: float) -> int:
+        """Answer what has begun, close what is idle; returns how many had to be cut."""
+        self.stop_accepting()
+        for connection in self.connections:
+            connection.drain()
+        # What the kernel has received by now is read first: it is answered, not cut.
+        for _turn in range(2):
+            await asyncio.sleep(0)
+        for connection in tuple(self.connections):
+            connection.end_if_idle()
+        if self.connections:
+            self._all_gone = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._all_gone], timeout=grace_s)
+        cut = len(self.connections)
+        self.close()
+        return cut
+
+    def close(self) -> None:
+        """Cut everything."""
+        self.stop_accepting()
+        for connection in tuple(self.connections):
+            connection.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def sweep(self) -> None:
+        """Let every connection look at the time."""
+        now = self._terms.clock()
+        for connection in tuple(self.connections):
+            connection.sweep(now)
+        self._timer = None
+        self._arm()
+
+    def _admit(self, connection: Connection) -> bool:
+        self.connections.add(connection)
+        self._arm()
+        if len(self.connections) > 2 * self.limits.max_connections:
+            # So many are being refused at once that not even that can be told to all.
+            connection.abort()
+        return len(self.connections) <= self.limits.max_connections
+
+    def _forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections and self._all_gone is not None and not self._all_gone.done():
+            self._all_gone.set_result(None)
+
+    def _count_refusal(self, status: int) -> None:
+        self.refusals[status] += 1
+
+    def _arm(self) -> None:
+        if self._timer is None and self.connections:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self.sweep)
+
+
+def _call_soon(callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(callback)
+
+
+def bind_tcp(address: str, port: int, backlog: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes any free one."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise _cannot_listen(f"{address}:{port}", error) from error
+    sock.settimeout(0)
+    return sock
+
+
+def bind_unix(path: Path, mode: int, backlog: int) -> socket.socket:
+    """A listening Unix socket; the file that a dead server left behind is replaced."""
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        # Before it listens nobody can connect: no client gets in under a wider mode.
+        path.chmod(mode)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise _cannot_listen(str(path), error) from error
+    sock.settimeout(0)
+    return sock
+
+
+def _remove_stale(path: Path) -> None:
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError as error:
+            raise _cannot_listen(str(path), error) from error
+    raise StartupError(
+        f"cannot listen on {path}",
+        why="another server answers on this socket",
+        fix="stop it, or choose another runtime directory",
+    )
+
+
+def _cannot_listen(place: str, error: OSError) -> StartupError:
+    fixes = {
+        errno.EADDRINUSE: "stop the program that listens there, or choose another place",
+        errno.EACCES: "choose a port above 1023, or a folder that this user may write to",
+        errno.EADDRNOTAVAIL: "choose an address of this machine",
+        errno.ENOENT: "make the folder first",
+    }
+    fix = fixes.get(error.errno or 0, "check the address in the configuration")
+    return StartupError(f"cannot listen on {place}", why=error.strerror or str(error), fix=fix)

@@ -1,0 +1,50 @@
+"""When a client is too slow, or silent for too long. The connection acts on it."""
+
+from __future__ import annotations
+
+from tsd.config import HttpSettings
+from tsd.http.body import Body
+
+# After the last answer, input is dropped for so long: closing at once could destroy that answer.
+LINGER_S = 2.0
+
+
+class Pace:
+    """The instants that matter in one connection's life."""
+
+    __slots__ = ("_limits", "head_since", "idle_since", "is_fresh", "lingers_until")
+
+    def __init__(self, limits: HttpSettings, now: float) -> None:
+        self._limits = limits
+        self.head_since = now
+        # When the connection was first seen idle; None since the last byte.
+        self.idle_since: float | None = now
+        # Nothing has come yet.
+        self.is_fresh = True
+        self.lingers_until: float | None = None
+
+    def linger(self, now: float) -> None:
+        """The last answer has been written; the client may not have seen it yet."""
+        self.lingers_until = now + LINGER_S
+
+    def has_lingered(self, now: float) -> bool:
+        """Whether the client has had its time to see the last answer."""
+        return self.lingers_until is not None and now >= self.lingers_until
+
+    def is_head_slow(self, now: float) -> bool:
+        """Whether a head that has begun should be complete by now."""
+        return now - self.head_since > self._limits.header_timeout_s
+
+    def is_body_slow(self, body: Body, now: float) -> bool:
+        """Whether less of the body has come than the rate asks for."""
+        late_s = now - body.since - self._limits.body_grace_s
+        return late_s > 0 and body.received < late_s * self._limits.body_bytes_per_s
+
+    def has_idled(self, now: float) -> bool:
+        """Whether an idle connection has been so for too long."""
+        if self.idle_since is None:
+            self.is_fresh = False
+            self.idle_since = now
+        limits = self._limits
+        limit_s = limits.header_timeout_s if self.is_fresh else limits.keep_alive_s
+        return now - self.idle_since > limit_s

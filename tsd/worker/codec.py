@@ -1,0 +1,210 @@
+"""What crosses between bodies and handlers: rows made from requests, answers made from results.
+
+The rules are TorchServe's: which body becomes what in a handler's row, and which result becomes
+what in an answer. JSON itself is in json_text.py; calling the handler is in loader.py."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from tsd.errors import BadRequest
+from tsd.ipc.layout import Outcome
+from tsd.worker import json_text
+
+MAX_TRACEBACK_BYTES = 16_384
+MAX_FORM_PARTS = 1_024
+
+Body = bytes | bytearray | memoryview
+Headers = Sequence[tuple[str, str]]
+
+# In a header, these would end it, or the field of the head block that carries it.
+UNSAFE_IN_HEADER = re.compile(r"[\0\r\n]")
+
+
+@dataclass(slots=True)
+class DecodedRequest:
+    """One request of a batch; `body` may be a read-only view that ends with the batch."""
+
+    request_id: str
+    headers: list[tuple[str, str]]
+    body: Body
+
+
+@dataclass(slots=True)
+class Answer:
+    """What becomes of one request. `message`: for the client if REFUSED or BAD_OUTPUT, else for
+    the log; a batch that raised carries its traceback once, in its first answer."""
+
+    outcome: Outcome
+    status: int = 200
+    reason: str = ""
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: Body = b""
+    message: str = ""
+
+
+class FormField(NamedTuple):
+    """One field of a form."""
+
+    name: str
+    media_type: str
+    data: Body
+
+
+def handler_input(
+    headers: Headers, body: Body, *, decode_input: bool = True
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The row that a handler gets, and the media type of each of its values.
+
+    Values are the handler's own: nothing of `body` is kept. BadRequest for a form that is none."""
+    content_type = header_value(headers, "content-type")
+    media_type = content_type.partition(";")[0].strip()
+    fields = FORMS.get(media_type.lower())
+    if fields is None:
+        value = _value(media_type, body) if decode_input else bytearray(body)
+        return {"body": value}, {"body": media_type}
+    row: dict[str, Any] = {}
+    media_types: dict[str, str] = {}
+    for name, part_type, data in fields(content_type, bytes(body)):
+        row[name] = _value(part_type, data) if decode_input else bytearray(data)
+        media_types[name] = part_type
+    return row, media_types
+
+
+def request_headers(
+    headers: Headers, media_types: Mapping[str, str], body_bytes: int
+) -> dict[str, Any]:
+    """The one flat dict of headers that a handler sees, input types first."""
+    flat: dict[str, Any] = {
+        name: {"content-type": media_type} for name, media_type in media_types.items()
+    }
+    if not any(name.lower() == "content-length" for name, _ in headers):
+        flat["content-length"] = str(body_bytes)
+    flat.update(headers)
+    return flat
+
+
+def header_value(headers: Headers, name: str) -> str:
+    """The first value of a header, found in any case; an empty string when there is none."""
+    for key, value in headers:
+        if len(key) == len(name) and key.lower() == name:
+            return value
+    return ""
+
+
+def encode(result: Any) -> Body:
+    """The body for one result of a handler; TypeError or ValueError for what cannot be sent."""
+    if isinstance(result, list | dict):
+        return json_text.dumps(result)
+    if isinstance(result, bytes | bytearray):
+        return result
+    if isinstance(result, str):
+        return result.encode()
+    # A result can only be a tensor where torch was imported: codec itself works without.
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(result, torch.Tensor):
+        stream = io.BytesIO()
+        torch.save(result, stream)
+        return stream.getbuffer()
+    return json_text.dumps(result)
+
+
+def answer(body: Body, status: int, reason: str, headers: Mapping[str, Any]) -> Answer:
+    """The answer of a handler that returned, with what it set for status and headers."""
+    if status == 200 and not reason and not headers:
+        return Answer(Outcome.OK, body=body)
+    fields = [(str(name), str(value)) for name, value in headers.items()]
+    if not 200 <= status <= 599:
+        return bad_output(f"Invalid response status {status}.")
+    if any(UNSAFE_IN_HEADER.search(text) for pair in [("", reason), *fields] for text in pair):
+        return bad_output("Invalid character in a response header.")
+    return Answer(Outcome.OK, status, reason, fields, body)
+
+
+def bad_output(message: str) -> Answer:
+    """The answer when the handler's result cannot be sent."""
+    return Answer(Outcome.BAD_OUTPUT, 500, message=message)
+
+
+def refused(message: object, status: object) -> Answer:
+    """The answer that carries a handler's own status and text."""
+    try:
+        number = int(status)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        number = 500
+    # Text may hold lone surrogates, which have no bytes.
+    text = str(message).encode(errors="replace").decode()
+    return Answer(Outcome.REFUSED, number if 400 <= number <= 599 else 500, message=text)
+
+
+def raised(error: Exception, count: int) -> list[Answer]:
+    """The answers of a whole batch whose handler raised."""
+    last_words = "".join(traceback.format_exception_only(error))
+    is_memory = isinstance(error, MemoryError) or "CUDA" in last_words
+    outcome = Outcome.OUT_OF_MEMORY if is_memory else Outcome.RAISED
+    text = "".join(traceback.format_exception(error)).encode(errors="replace")
+    message = text[-MAX_TRACEBACK_BYTES:].decode(errors="replace")
+    return [Answer(outcome, 500, message=message if place == 0 else "") for place in range(count)]
+
+
+def _value(media_type: str, data: Body) -> Any:
+    """What a handler gets for one input; bytes that are not what they claim to be stay bytes."""
+    try:
+        if media_type == "application/json" and data:
+            return json_text.loads(data)
+        if media_type.startswith("text") and data:
+            return str(data, "utf-8")
+    except (ValueError, RecursionError):
+        pass
+    return bytearray(data)
+
+
+def _urlencoded_fields(_: str, body: bytes) -> Iterator[FormField]:
+    for pair in body.split(b"&"):
+        name, equals, value = pair.replace(b"+", b" ").partition(b"=")
+        if equals:
+            key = unquote_to_bytes(name).decode(errors="replace")
+            yield FormField(key, "", unquote_to_bytes(value))
+
+
+def _multipart_fields(content_type: str, body: bytes) -> Iterator[FormField]:
+    import multipart
+
+    boundary = multipart.parse_options_header(content_type)[1].get("boundary", "")
+    limits = {"content_length": len(body), "max_segment_count": MAX_FORM_PARTS}
+    try:
+        with multipart.PushMultipartParser(boundary, **limits) as parser:
+            parts = [part for chunk in (body, b"") for part in parser.parse(chunk)]
+    except (multipart.MultipartError, ValueError) as error:
+        raise BadRequest(f"The form cannot be read: {error}") from error
+    # A part comes as its head, its data in pieces, and None.
+    head: Any = None
+    data = bytearray()
+    for part in parts:
+        if part is None:
+            yield FormField(head.name, _part_type(head), data)
+        elif isinstance(part, multipart.MultipartSegment):
+            head, data = part, bytearray()
+        else:
+            data += part
+
+
+def _part_type(head: Any) -> str:
+    """The media type of a part; TorchServe knows one only for files."""
+    if head.filename is None:
+        return ""
+    declared = head.header("Content-Type", "application/octet-stream")
+    return str(declared).partition(";")[0].strip()
+
+
+FORMS: dict[str, Callable[[str, bytes], Iterator[FormField]]] = {
+    "application/x-www-form-urlencoded": _urlencoded_fields,
+    "multipart/form-data": _multipart_fields,
+}

@@ -1,0 +1,1 @@
+"""What handlers call while they handle: timing, imports, intermediate answers."""

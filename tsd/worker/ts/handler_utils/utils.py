@@ -1,0 +1,30 @@
+"""Classes by name, and answers before the last."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ts.context import Context
+
+
+def import_class(class_name: str, module_prefix: str | None = None) -> type:
+    """The class that `module.Class` names, the module perhaps within `module_prefix`."""
+    module_name, _, name = class_name.rpartition(".")
+    if module_prefix:
+        module_name = f"{module_prefix}.{module_name}" if module_name else module_prefix
+    found = getattr(importlib.import_module(module_name), name)
+    if not isinstance(found, type):
+        raise TypeError(f"{class_name} is not a class")
+    return found
+
+
+def send_intermediate_predict_response(
+    ret: list[Any], req_id_map: dict[int, str], message: str, code: int, context: Context
+) -> None:
+    """Add to the answer of each request of the batch, before what `handle` returns.
+
+    The pieces reach the client in order and joined, with the last one."""
+    if len(ret) != len(req_id_map):
+        raise ValueError(f"{len(ret)} intermediate results for {len(req_id_map)} requests")
+    context.intermediate_results.append(ret)

@@ -1,0 +1,1 @@
+"""The default handlers, and the class that most handlers extend."""

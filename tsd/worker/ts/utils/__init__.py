@@ -1,0 +1,1 @@
+"""Label files and the exception with a status."""

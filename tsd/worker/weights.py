@@ -1,0 +1,57 @@
+"""Model files, on disk, made ready to run: state dicts, TorchScript, torch.export, AOTInductor.
+
+Weights are mapped and not copied where the format allows it, so that the workers of one model
+share them. Which file a model uses is said by its handler."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Model = Callable[..., Any]
+State = Mapping[str, Any]
+
+
+def open_model(path: Path, device: torch.device) -> Model:
+    """The model that a file holds whole: `.pt` is TorchScript, `.pt2` one of two packages."""
+    if path.suffix != ".pt2":
+        model = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
+        model.eval()
+        return model  # type: ignore[no-any-return]
+    if is_aot_package(path):
+        index = -1 if device.index is None else device.index
+        compiled: Model = torch._inductor.aoti_load_package(  # noqa: SLF001 (the documented name)
+            str(path), device_index=index
+        )
+        return compiled
+    # An exported program is in the mode it was exported in, and on the device of its weights.
+    return torch.export.load(path).module().to(device)
+
+
+def is_aot_package(path: Path) -> bool:
+    """Whether a `.pt2` holds machine code (AOTInductor) instead of an exported program."""
+    with zipfile.ZipFile(path) as package:
+        return any("/aotinductor/" in name for name in package.namelist())
+
+
+def load_state(path: Path, device: torch.device) -> State:
+    """The tensors of a state dict file, by name; no code in the file is run."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path, device=str(device))
+    # Files written before torch 1.6 are not zip archives and cannot be mapped.
+    is_mappable = zipfile.is_zipfile(path)
+    state: State = torch.load(path, map_location=device, mmap=is_mappable, weights_only=True)
+    return state
+
+
+def fill(model: torch.nn.Module, state: State) -> None:
+    """Give the model its weights: by reference where that changes no data type, else by copy."""
+    own = model.state_dict()
+    fits = all(name in own and own[name].dtype == value.dtype for name, value in state.items())
+    model.load_state_dict(state, assign=fits)
