@@ -12,8 +12,10 @@ import os
 import re
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -29,6 +31,13 @@ MAX_NAME_BYTES = 255
 CHUNK_BYTES = 1 << 20
 BARE_SUFFIXES = (".pt", ".pt2")
 STAGING_PREFIX = ".unpacking-"
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+# What zipfile raises for bytes that are no good archive.
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError),
+    *(LookupError, RuntimeError, ValueError, OverflowError),
+)
 
 
 def resolve(url: str, model_store: Path | None, *, is_local_caller: bool) -> Path:
@@ -172,8 +181,7 @@ def _extract(source: Path, folder: Path, limits: ArchiveSettings) -> None:
             check_entries(entries, source.stat().st_size, limits)
             for entry in entries:
                 _extract_entry(archive, entry, folder)
-    # zlib and struct errors, and NotImplementedError for unknown compression, come from bad bytes.
-    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, ArithmeticError) as error:
+    except DAMAGE as error:
         raise InvalidArchive("The archive is damaged.", why=str(error)) from error
     except OSError as error:
         if error.errno is None or isinstance(error, NotADirectoryError):
@@ -196,19 +204,13 @@ def check_entries(
     entries: Iterable[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveSettings
 ) -> None:
     """Raise unless every name is safe and all sizes together are within the limits."""
-    seen: set[str] = set()
+    names: set[str] = set()
     unpacked = packed = 0
     for entry in entries:
-        check_entry_name(entry.filename)
-        folded = entry.filename.rstrip("/").casefold()
-        if folded in seen:
-            raise _unsafe(entry.filename, "it stands twice")
-        seen.add(folded)
-        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _unsafe(entry.filename, "it is a link or a device")
+        _check_entry(entry, names)
         unpacked += entry.file_size
         packed += entry.compress_size
-    if len(seen) > limits.max_files:
+    if len(names) > limits.max_files:
         raise ArchiveTooLarge(f"The archive holds more than {limits.max_files} files.")
     if unpacked > limits.max_bytes:
         raise ArchiveTooLarge(f"The archive would unpack to more than {limits.max_bytes} bytes.")
@@ -218,6 +220,18 @@ def check_entries(
         raise ArchiveTooLarge(
             f"The archive would unpack to more than {limits.max_ratio} times its size."
         )
+
+
+def _check_entry(entry: zipfile.ZipInfo, names: set[str]) -> None:
+    """Raise unless the entry is a plain file or directory of a new, safe name."""
+    folded = check_entry_name(entry.filename).rstrip("/").casefold()
+    if folded in names:
+        raise _unsafe(entry.filename, "it stands twice")
+    names.add(folded)
+    if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise _unsafe(entry.filename, "it is a link or a device")
+    if entry.compress_type not in COMPRESSIONS:
+        raise InvalidArchive("The archive is damaged.", why="its compression is not deflate")
 
 
 def check_entry_name(name: str) -> str:

@@ -1,0 +1,45 @@
+"""Figures are counted in own slots and told in Prometheus' words."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from tsd.metrics import BATCH_BOUNDS, Histogram, ModelFigures, ModelSnapshot, page
+
+
+@given(st.lists(st.floats(0, 2000)))
+def test_a_histogram_counts_every_value_once(values: list[float]) -> None:
+    histogram = Histogram(BATCH_BOUNDS)
+    for value in values:
+        histogram.observe(value)
+    assert histogram.observed == len(values)
+    for name, count in histogram.cumulative():
+        assert count == sum(value <= float(name) for value in values)
+
+
+def test_a_quantile_is_the_bound_of_its_bucket() -> None:
+    histogram = Histogram((1.0, 2.0, 4.0))
+    assert histogram.quantile(0.5) is None
+    for value in (0.5, 1.5, 1.5, 9.0):
+        histogram.observe(value)
+    assert (histogram.quantile(0.25), histogram.quantile(0.5)) == (1.0, 2.0)
+    assert histogram.quantile(1.0) == 4.0
+
+
+def test_the_page_is_what_prometheus_reads() -> None:
+    figures = ModelFigures(requests=3, retries=1)
+    figures.count_error("queue_full")
+    figures.latency_s.observe(0.02)
+    snapshot = ModelSnapshot("m", "1.0", figures, 4, {"idle": 2}, 1, is_ready=True, arena_bytes=5)
+    families = {
+        family.name: family
+        for family in text_string_to_metric_families(page([snapshot], 7).decode())
+    }
+    labels = {"model": "m", "version": "1.0"}
+    assert families["tsd_requests"].samples[0].value == 3
+    assert families["tsd_errors"].samples[0].labels == labels | {"code": "queue_full"}
+    assert families["tsd_workers"].samples[0].labels == labels | {"state": "idle"}
+    assert families["tsd_connections"].samples[0].value == 7
+    assert families["tsd_request_seconds"].samples[-1].value == 0.02
