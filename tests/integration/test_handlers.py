@@ -10,6 +10,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ class Mean(torch.nn.Module):
         return rows.mean()
 
 
+class Means(torch.nn.Module):
+    def forward(self, rows: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        return {"means": (rows.mean(), rows.mean())}
+
+
 @pytest.fixture(autouse=True)
 def process_kept() -> Iterator[None]:
     """Loading a model changes the process for good; this undoes it."""
@@ -117,7 +123,7 @@ def values(answers: list[Answer]) -> list[Any]:
 
 def save_script(model: torch.nn.Module, path: Path, example: torch.Tensor) -> None:
     traced = torch.jit.trace(model.eval(), example, strict=False)  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, path)  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, path)
 
 
 # BaseHandler: which files become which models.
@@ -250,6 +256,24 @@ def test_the_configuration_says_how_to_compile(settings: Any, arguments: Any) ->
     assert compile_arguments(settings) == arguments
 
 
+def test_a_model_is_compiled_where_the_configuration_asks(
+    tmp_path: Path, load_model: LoadModel
+) -> None:
+    eager_folder(tmp_path)
+    pt2 = {"compile": {"enable": True, "backend": "eager"}}
+    model = load_model("h.py", {"modelFile": "net.py"}, pt2=pt2)
+    assert isinstance(model.handle.__self__.model, torch._dynamo.OptimizedModule)  # type: ignore[attr-defined]  # noqa: SLF001
+    assert len(values(model.run([post_json([1, 2, 3.0])]))[0]) == 2
+
+
+def test_base_handler_serves_an_exported_program(tmp_path: Path, load_model: LoadModel) -> None:
+    export(Doubler(), tmp_path / "m.pt2")
+    (tmp_path / "h.py").write_text(LINEAR)
+    model = load_model("h.py", {"serializedFile": "m.pt2"})
+    batch = [post_json([1.0, 2.0, 3.0]), post_json([0.0, 0.0, 1.0])]
+    assert values(model.run(batch)) == [[2, 4, 6], [0, 0, 2]]
+
+
 def test_a_model_that_cannot_be_compiled_is_served_as_it_is(
     tmp_path: Path, load_model: LoadModel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -320,6 +344,7 @@ def test_an_input_that_is_no_tensor_is_refused_alone(doubler: LoadedModel) -> No
         (TwoOutputs(), [[[1.0, 2.0], 3.0], [[3.0, 4.0], 7.0]]),
         (NamedOutputs(), [{"doubled": [2.0, 4.0]}, {"doubled": [6.0, 8.0]}]),
         (Mean(), [1.5, 3.5]),
+        (Means(), [{"means": [1.5, 1.5]}, {"means": [3.5, 3.5]}]),
     ],
 )
 def test_outputs_keep_their_form_and_mix_no_rows(
@@ -370,6 +395,40 @@ def test_machine_code_is_told_from_an_exported_program(tmp_path: Path) -> None:
         package.writestr("code/data/aotinductor/model/wrapper.so", b"")
     assert not weights.is_aot_package(tmp_path / "program.pt2")
     assert weights.is_aot_package(tmp_path / "code.pt2")
+
+
+def test_a_device_out_of_memory_is_not_the_requests_fault() -> None:
+    from ts.context import Context
+
+    from tsd.worker.tensor_handler import TensorHandler
+
+    def fail(_: torch.Tensor) -> Any:
+        raise torch.OutOfMemoryError("no more")
+
+    handler = TensorHandler()
+    handler.model = fail
+    with pytest.raises(torch.OutOfMemoryError):
+        handler.handle([{"body": [1.0]}], Context("m", ".", {}, 1, None))
+
+
+def test_the_stack_of_a_compiled_model_is_not_shown() -> None:
+    from ts.context import Context
+
+    from tsd.worker.tensor_handler import TensorHandler
+
+    def fail(_: torch.Tensor) -> Any:
+        raise RuntimeError("call failed at /somewhere/model.cpp\nframe #0: main")
+
+    handler = TensorHandler()
+    handler.model = fail
+    refusal = handler.handle([{"body": [1.0]}], Context("m", ".", {}, 1, None))[0]
+    assert str(refusal.message).endswith("shape or data type do not fit")
+
+
+def test_a_tensor_is_sent_as_torch_saves_it(tmp_path: Path, load_model: LoadModel) -> None:
+    (tmp_path / "h.py").write_text("import torch\ndef handle(d, c): return [torch.ones(2)]")
+    answer = load_model("h.py", {}).run([post(b"")])[0]
+    assert torch.equal(torch.load(io.BytesIO(answer.body), weights_only=True), torch.ones(2))
 
 
 # Images.
@@ -437,10 +496,12 @@ def test_the_limit_of_pixels_is_lifted_where_the_server_says_so(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     save_script(Brightness(), tmp_path / "m.pt", torch.ones(1, 3, 8, 8))
     manifest = {"model": {"serializedFile": "m.pt"}}
-    arguments = ("m", "1.0", str(tmp_path), "image_classifier", manifest, {}, 1, "cpu", None)
-    load(LoadArguments(*arguments))
+    limited = LoadArguments(
+        "m", "1.0", str(tmp_path), "image_classifier", manifest, {}, 1, "cpu", None
+    )
+    load(limited)
     assert Image.MAX_IMAGE_PIXELS == 100
-    load(LoadArguments(*arguments, limit_max_image_pixels=False))
+    load(replace(limited, limit_max_image_pixels=False))
     assert Image.MAX_IMAGE_PIXELS is None
 
 

@@ -375,7 +375,8 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """All is written: close, or wait until the client has seen the last answer."""
-        self._lingers = self._lingers or bool(self._held)
+        # A client that is still sending would be cut off by a close, and never see the answer.
+        self._lingers = self._lingers or bool(self._held) or self._incoming is not None
         self._is_deaf = self._answers.is_done = True
         self._held = b""
         self._answers.abandon()

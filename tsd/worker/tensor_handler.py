@@ -118,7 +118,9 @@ def decode(place: int, row: dict[str, Any]) -> Rows:
     except (ValueError, TypeError, OverflowError) as error:
         raise PredictionException(f"The input is no tensor: {error}", 400) from error
     if array.ndim == 0:
-        raise PredictionException("The input is no list of numbers", 400)
+        # Without a Content-Type, or with the one that curl sends, JSON is not read.
+        hint = "is the Content-Type application/json?"
+        raise PredictionException(f"The input is no list of numbers ({hint})", 400)
     is_single = array.ndim == 1
     return Rows(place, array[None] if is_single else array, is_single)
 

@@ -101,6 +101,17 @@ def test_a_large_body_is_written_as_it_is_and_freed_when_it_has_gone() -> None:
     assert freed == ["free"]
 
 
+def test_a_large_body_leaves_behind_joined_answers() -> None:
+    # The second one's head makes the joined answers so many that they are written at once.
+    almost = bytes(UNCOPIED_BYTES - len(answer(b"")) - 20)
+    client = Client(
+        lambda request: request.respond(Response(200, almost if request.path == "/a" else LARGE))
+    )
+    client.send(get("/a") + get("/b"))
+    assert client.got == answer(almost) + answer(LARGE)
+    assert len(client.wire.writes) == 2
+
+
 def test_a_large_body_stays_until_the_client_has_taken_it() -> None:
     freed: list[str] = []
     client = Client(
@@ -227,7 +238,6 @@ def test_a_stream_waits_for_the_answers_before_it() -> None:
     client = Client(silent)
     client.send(get("/a") + get("/b"))
     stream = client.requests[1].stream(Response(200, head=b"x: y\r\n"))
-    assert not stream.wants_pause
     stream.send(b"abc")
     stream.end()
     client.turn()
@@ -267,8 +277,15 @@ def test_a_stream_asks_for_a_pause_when_the_client_does_not_read() -> None:
     stream.send(b"more")
     client.wire.is_stuck = False
     client.wire.take()
-    assert not stream.wants_pause
     assert client.got.endswith(b"4\r\nmore\r\n")
+
+
+def test_a_stream_asks_for_no_pause_while_the_client_reads() -> None:
+    client = Client(silent)
+    client.send(get("/"))
+    stream = client.requests[0].stream(Response(200))
+    stream.send(bytes(HIGH_WATER + 1))
+    assert not stream.wants_pause
 
 
 def test_a_stream_ends_when_the_client_goes() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -184,15 +183,11 @@ def setup_ort_session(model_pt_path: str, map_location: str | None) -> Any:
 
 
 def _choose_device(gpu_id: int | None) -> tuple[str, torch.device]:
-    if gpu_id is None:
-        return "cpu", torch.device("cpu")
-    if torch.cuda.is_available():
+    if gpu_id is not None and torch.cuda.is_available():
         device = torch.device("cuda", int(gpu_id))
         if torch.cuda.get_device_capability(device) >= AMPERE:
             torch.set_float32_matmul_precision("high")
         return "cuda", device
-    if torch.backends.mps.is_available() and os.uname().sysname == "Darwin":
-        return "mps", torch.device("mps")
     return "cpu", torch.device("cpu")
 
 
