@@ -29,7 +29,6 @@ format: install
 
 types: install
 	$(BIN)/mypy
-	MYPYPATH=tsd/worker $(BIN)/mypy --no-warn-unused-configs -p ts
 
 unit: install
 	$(BIN)/pytest tests/unit

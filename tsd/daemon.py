@@ -17,7 +17,7 @@ from tsd.api.access import CONTROL
 from tsd.api.management import Management
 from tsd.api.observe import DaemonFacts, Observe
 from tsd.api.predictions import Predictions
-from tsd.api.routes import Router, Routes
+from tsd.api.routes import PredictionHandler, Router, Routes
 from tsd.config import RESTART_KEYS, Config, changed
 from tsd.doors import Doors
 from tsd.errors import TsdError
@@ -133,7 +133,7 @@ class Daemon:
                 started_at=self._started_at,
             ),
         )
-        inference = {
+        inference: dict[str, PredictionHandler] = {
             "predictions": predictions.predict,
             "explanations": predictions.explain,
         }

@@ -136,7 +136,7 @@ def test_a_killed_fork_server_is_replaced_and_workers_go_on(
 
     def is_back() -> bool:
         now = daemon.call("GET", "/tsd/status").json()["fork_server"]
-        return now["pid"] != before and now["state"] == "ready"
+        return bool(now["pid"] != before and now["state"] == "ready")
 
     wait_for(is_back)
     scaled = daemon.call("PUT", "/models/m?min_worker=2&max_worker=2&synchronous=true")

@@ -103,10 +103,10 @@ class RunningDaemon:
         while not any(word in line for line in self.told):
             pidfd = os.pidfd_open(self.pid)
             try:
-                ready, _, _ = select.select([self.notices, pidfd], [], [], timeout_s)
+                ready, _, _ = select.select([self.notices.fileno(), pidfd], [], [], timeout_s)
             finally:
                 os.close(pidfd)
-            assert self.notices in ready, f"no {word} within {timeout_s} s:\n{self.log}"
+            assert self.notices.fileno() in ready, f"no {word} within {timeout_s} s:\n{self.log}"
             self.told += self.notices.recv(4096).decode().splitlines()
 
     def stop(self, number: int = signal.SIGTERM) -> int:

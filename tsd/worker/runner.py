@@ -156,9 +156,9 @@ def _settle(
     _close_all_but(channel.fileno())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    sys.stdin = open(0, closefd=False)  # noqa: PTH123, SIM115 (the descriptors of this process)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 (the descriptors of this process)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
     torch.set_num_threads(arguments.threads)
     # A forked generator would give every worker the same numbers.
@@ -172,7 +172,7 @@ def _close_all_but(kept: int) -> None:
 
 
 def _load(arguments: WorkerArguments, channel: socket.socket) -> LoadedModel | None:
-    """The loaded model, said to be ready; None when it could not be loaded, said with the reason."""
+    """The loaded model, said to be ready; None when it could not be, said with the reason."""
     wire.send_notice(channel, pack_text(NoticeKind.PHASE, "loading"))
     try:
         model = load(

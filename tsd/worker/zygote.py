@@ -30,7 +30,10 @@ from tsd.worker import runner
 MAX_MESSAGE_BYTES = 262_144
 
 # Imported before the first fork where the runtime has them: every worker gets them for nothing.
-PRELOADED = ("numpy", "orjson", "PIL.Image", "ts.torch_handler.image_classifier")
+PRELOADED = (
+    *("numpy", "orjson", "PIL.Image", "multipart"),
+    *("ts.torch_handler.image_classifier", "tsd.worker.tensor_handler"),
+)
 
 
 def main(channel_fd: int, daemon_pid: int) -> None:
@@ -95,7 +98,7 @@ def refuse_unsafe_fork(descriptors: int) -> None:
     threads = process.thread_count()
     if threads != 1:
         raise RuntimeError(f"the fork server has {threads} threads: a fork could hang its child")
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise RuntimeError("the fork server has touched CUDA: a forked worker could not use it")
 
 
