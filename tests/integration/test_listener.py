@@ -1,12 +1,14 @@
-"""Listening sockets for real: bound, stale, in use; clients, credentials, large bodies, draining."""
+"""Listening sockets for real: bound, stale, in use; clients by TCP and by Unix sockets."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import uvloop
 
 from tsd.config import HttpSettings
 from tsd.errors import StartupError
+from tsd.http.connection import Handler
 from tsd.http.listener import Listener, bind_tcp, bind_unix
 from tsd.http.message import Request, Response
 
@@ -25,6 +28,20 @@ SIZE = 4 * 1024 * 1024
 def on_uvloop(main: Callable[[], Coroutine[None, None, None]]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    sock: socket.socket, handler: Handler, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Listener]:
+    """A listener that is drained at the end, and nothing had to be cut."""
+    listener = Listener("http", HttpSettings(), handler, clock)
+    await listener.start(sock)
+    try:
+        yield listener
+        assert await listener.drain(5) == 0
+    finally:
+        listener.close()
 
 
 def hello(request: Request) -> None:
@@ -49,14 +66,12 @@ def connected(address: object, family: int = socket.AF_INET) -> socket.socket:
     return sock
 
 
-def test_clients_are_answered_by_tcp_without_delay() -> None:
+def test_clients_are_answered_by_tcp() -> None:
     async def main() -> None:
-        listener = Listener("http", HttpSettings(), hello)
         bound = bind_tcp(LOCAL, 0, 16)
-        await listener.start(bound)
-        with connected(bound.getsockname()) as client:
-            assert (await asked(client, GET)).endswith(b"connection: close\r\n\r\nhello")
-        assert await listener.drain(5) == 0
+        async with listening(bound, hello):
+            with connected(bound.getsockname()) as client:
+                assert (await asked(client, GET)).endswith(b"hello")
 
     on_uvloop(main)
 
@@ -65,11 +80,9 @@ def test_a_bound_socket_need_not_listen_yet() -> None:
     async def main() -> None:
         inherited = socket.socket()
         inherited.bind((LOCAL, 0))
-        listener = Listener("http", HttpSettings(), hello)
-        await listener.start(inherited)
-        with connected(inherited.getsockname()) as client:
-            assert b"hello" in await asked(client, GET)
-        assert await listener.drain(5) == 0
+        async with listening(inherited, hello):
+            with connected(inherited.getsockname()) as client:
+                assert (await asked(client, GET)).endswith(b"hello")
 
     on_uvloop(main)
 
@@ -82,99 +95,85 @@ def test_clients_of_a_unix_socket_are_known_by_the_kernel(tmp_path: Path) -> Non
         hello(request)
 
     async def main() -> None:
-        listener = Listener("control", HttpSettings(), watch)
-        path = tmp_path / "control.sock"
-        await listener.start(bind_unix(path, 0o660, 16))
-        assert stat.S_IMODE(path.stat().st_mode) == 0o660
-        with connected(str(path), socket.AF_UNIX) as client:
-            assert b"hello" in await asked(client, GET)
-        assert await listener.drain(5) == 0
+        path = tmp_path / "http.sock"
+        async with listening(bind_unix(path, 0o660, 16), watch):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            with connected(str(path), socket.AF_UNIX) as client:
+                assert (await asked(client, GET)).endswith(b"hello")
 
     on_uvloop(main)
     (request,) = seen
     assert request.peer == (os.getpid(), os.getuid(), os.getgid())
-    assert (request.door, request.remote) == ("control", "unix")
+    assert (request.door, request.remote) == ("http", "unix")
 
 
 def test_large_bodies_go_both_ways_and_are_given_back() -> None:
     body = os.urandom(SIZE)
+    room = memoryview(bytearray(SIZE))
     freed: list[str] = []
-    rooms: list[bytearray] = []
 
     def back(request: Request) -> None:
-        rooms.append(bytearray(SIZE))
-        request.receive(
-            lambda whole: whole.respond(
-                Response(200, memoryview(rooms[0]), release=lambda: freed.append("free"))
-            ),
-            memoryview(rooms[0]),
-        )
+        answer = Response(200, room, release=lambda: freed.append("free"))
+        request.receive(lambda whole: whole.respond(answer), room)
 
     async def main() -> None:
-        listener = Listener("http", HttpSettings(), back)
         bound = bind_tcp(LOCAL, 0, 16)
-        await listener.start(bound)
         head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % SIZE
-        with connected(bound.getsockname()) as client:
-            assert (await asked(client, head + body)).endswith(body)
-        assert await listener.drain(5) == 0
+        async with listening(bound, back):
+            with connected(bound.getsockname()) as client:
+                assert (await asked(client, head + body)).endswith(body)
 
     on_uvloop(main)
-    assert rooms[0] == body
+    assert room == body
     assert freed == ["free"]
 
 
 def test_a_refusal_reaches_a_client_that_is_still_sending() -> None:
     async def main() -> None:
-        listener = Listener("http", HttpSettings(), hello)
         bound = bind_tcp(LOCAL, 0, 16)
-        await listener.start(bound)
         head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n"
-        with connected(bound.getsockname()) as client:
-            got = await asked(client, head + bytes(9_000_000))
-        assert got.startswith(b"HTTP/1.1 413 ")
-        assert listener.refusals == {413: 1}
-        assert await listener.drain(5) == 0
+        async with listening(bound, hello) as listener:
+            with connected(bound.getsockname()) as client:
+                got = await asked(client, head + bytes(9_000_000))
+            assert got.startswith(b"HTTP/1.1 413 ")
+            assert listener.refusals == {413: 1}
 
     on_uvloop(main)
 
 
 def test_what_the_kernel_has_received_is_answered_though_draining() -> None:
     async def main() -> None:
-        listener = Listener("http", HttpSettings(), hello)
-        bound = bind_tcp(LOCAL, 0, 16)
-        await listener.start(bound)
         loop = asyncio.get_running_loop()
-        with connected(bound.getsockname()) as client, connected(bound.getsockname()) as idle:
-            client.settimeout(0)
-            idle.settimeout(0)
-            client.send(GET)
-            assert b"keep-alive" in await loop.sock_recv(client, 1000)
-            client.send(GET)
-            assert await listener.drain(5) == 0
-            assert b"connection: close" in await loop.sock_recv(client, 1000)
-            assert await loop.sock_recv(idle, 1) == b""
+        bound = bind_tcp(LOCAL, 0, 16)
+        async with listening(bound, hello) as listener:
+            with connected(bound.getsockname()) as client, connected(bound.getsockname()) as idle:
+                client.settimeout(0)
+                idle.settimeout(0)
+                client.send(GET)
+                assert b"keep-alive" in await loop.sock_recv(client, 1000)
+                client.send(GET)
+                assert await listener.drain(5) == 0
+                assert b"connection: close" in await loop.sock_recv(client, 1000)
+                assert await loop.sock_recv(idle, 1) == b""
 
     on_uvloop(main)
 
 
-def test_a_silent_client_is_swept_out_in_its_time() -> None:
-    now = [0.0]
+def test_a_silent_client_is_swept_out_by_the_timer() -> None:
+    instants = [0.0]
 
     async def main() -> None:
-        listener = Listener("http", HttpSettings(), hello, lambda: now[0])
+        loop = asyncio.get_running_loop()
         bound = bind_tcp(LOCAL, 0, 16)
-        await listener.start(bound)
-        with connected(bound.getsockname()) as client:
-            client.settimeout(0)
-            loop = asyncio.get_running_loop()
-            ended = asyncio.ensure_future(loop.sock_recv(client, 1))
-            while not listener.connections:
-                await asyncio.sleep(0)
-            now[0] = 11.0
-            # The listener's own timer does it, within a second.
-            assert await ended == b""
-        listener.close()
+        async with listening(bound, hello, lambda: instants[-1]):
+            with connected(bound.getsockname()) as client, connected(bound.getsockname()) as other:
+                client.settimeout(0)
+                other.settimeout(0)
+                await loop.sock_sendall(other, GET)
+                # Accepted in order: when the second one is answered, the first one is there.
+                assert await loop.sock_recv(other, 1000)
+                instants.append(11.0)
+                assert await loop.sock_recv(client, 1) == b""
 
     on_uvloop(main)
 
