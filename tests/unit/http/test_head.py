@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.http.wire import Client, answer, echo, settings
-from tsd.http.head import KNOWN_HEADS
+from tsd.http.head import KNOWN_HEADS, SEEN_HEADS
 from tsd.http.message import Request, Response
 from tsd.http.refusal import REFUSALS
 
@@ -296,15 +296,24 @@ def test_a_head_seen_before_is_known_again_and_gives_a_new_request() -> None:
 def test_no_more_heads_are_remembered_than_the_bound() -> None:
     client = Client(lambda request: request.respond(Response(204)))
     for number in range(KNOWN_HEADS + 2):
+        client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number * 3)
+    assert len(client.known_heads.heads) == 2
+
+
+def test_heads_that_come_once_are_not_remembered() -> None:
+    client = Client(lambda request: request.respond(Response(204)))
+    for number in range(SEEN_HEADS + 1):
         client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
-    assert len(client.known_heads) == 2
+    # The first one's hash has made room for others.
+    client.send(b"GET /0 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.known_heads.heads == {}
 
 
 def test_large_heads_are_read_but_not_remembered() -> None:
     client = Client(echo)
-    client.send(GET + HOST + b"X: " + b"y" * 2000 + b"\r\n\r\n")
-    assert client.got == answer(b"GET / |")
-    assert client.known_heads == {}
+    client.send((GET + HOST + b"X: " + b"y" * 2000 + b"\r\n\r\n") * 3)
+    assert client.got == answer(b"GET / |") * 3
+    assert client.known_heads.heads == {}
 
 
 def test_the_body_of_a_request_is_not_awaited_when_it_has_none() -> None:

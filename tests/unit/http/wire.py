@@ -10,7 +10,8 @@ import msgspec
 
 from tsd.config import HttpSettings
 from tsd.http.connection import Connection, Terms
-from tsd.http.message import Head, Request, Response
+from tsd.http.head import KnownHeads
+from tsd.http.message import Request, Response
 
 Handler = Callable[[Request], None]
 HIGH_WATER = 65_536
@@ -128,7 +129,7 @@ class Client:
         self.soon: list[Callable[[], None]] = []
         self.requests: list[Request] = []
         self.refusals: list[int] = []
-        self.known_heads: dict[bytes, Head] = {}
+        self.known_heads = KnownHeads()
         self.forgotten: list[Connection] = []
         self._handler = handler
         self.wire = Wire()
