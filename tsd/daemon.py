@@ -17,8 +17,8 @@ from tsd.api.access import CONTROL
 from tsd.api.management import Management
 from tsd.api.observe import DaemonFacts, Observe
 from tsd.api.predictions import Predictions
-from tsd.api.routes import PredictionHandler, Router, Routes
-from tsd.config import RESTART_KEYS, Config, changed
+from tsd.api.routes import Router, Routes
+from tsd.config import RESTART_KEYS, changed
 from tsd.doors import Doors
 from tsd.errors import TsdError
 from tsd.log import Log, get_logger
@@ -27,6 +27,7 @@ from tsd.serving.fork_server import ForkServer
 from tsd.serving.model import Machine, ModelState
 from tsd.serving.registry import Registry
 from tsd.serving.worker_output import WorkerOutput
+from tsd.settings import Config
 
 LAST_ANSWERS_S = 5.0
 EXTEND_S = 30.0
@@ -133,7 +134,7 @@ class Daemon:
                 started_at=self._started_at,
             ),
         )
-        inference: dict[str, PredictionHandler] = {
+        inference = {
             "predictions": predictions.predict,
             "explanations": predictions.explain,
         }

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsd.api.access import CONTROL
-from tsd.config import Config, parse_address
+from tsd.config import parse_address
 from tsd.http.connection import Handler
 from tsd.http.listener import Listener, bind_tcp, bind_unix
+from tsd.settings import Config
 
 TCP_DOORS = ("http", "management", "metrics")
 # Who may open them: the operators' group, and every service of this machine.

@@ -12,13 +12,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
-from tsd.config import ArchiveSettings, Config
 from tsd.errors import BadRequest, ConfigError, StateNotSaved, TsdError
 from tsd.log import get_logger
 from tsd.models import archive, state
 from tsd.models.description import ModelFiles, RegisterOptions, check_name, describe
 from tsd.serving.model import Machine, Model, ModelState, workers_between
 from tsd.serving.registry import Registry
+from tsd.settings import ArchiveSettings, Config
 
 log = get_logger()
 Result = TypeVar("Result")

@@ -33,7 +33,7 @@ def ask(daemon: RunningDaemon, name: str, rows: object) -> object:
 # TorchScript is what users have; that torch would rather they had something else is known.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_torchscript_file_is_served(daemon: RunningDaemon, tmp_path: Path) -> None:
-    torch.jit.script(Scaled()).save(str(tmp_path / "scaled.pt"))
+    torch.jit.script(Scaled()).save(str(tmp_path / "scaled.pt"))  # type: ignore[no-untyped-call]
     daemon.register(tmp_path / "scaled.pt", initial_workers=1)
     assert ask(daemon, "scaled", {"inputs": [[1, 2, 3]]}) == [[1.0, 20.0, 300.0]]
 

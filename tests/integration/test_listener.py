@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from tsd.config import HttpSettings
 from tsd.errors import StartupError
 from tsd.http.connection import Handler
 from tsd.http.listener import Listener, bind_tcp, bind_unix
 from tsd.http.message import Request, Response
+from tsd.settings import HttpSettings
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LOCAL = "127.0.0.1"

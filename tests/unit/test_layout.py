@@ -27,10 +27,11 @@ FLOORS = {
     "tsd.systemd": 1,
     "tsd.process": 1,
     "tsd.errors": 0,
+    "tsd.settings": 0,
     "tsd": 0,
 }
-# Rooms on one floor that are joined: the front of the daemon and its doors.
-NEIGHBOURS = {("tsd.daemon", "tsd.doors"), ("tsd.log", "tsd.config")}
+# Two rooms on one floor that are joined: the daemon and its doors.
+NEIGHBOURS = {("tsd.daemon", "tsd.doors")}
 ON_THE_WORKERS_SIDE = ("tsd.worker", "tsd.ipc", "tsd.process", "tsd.errors", "tsd", "ts")
 # What a runtime may have and need not; `multipart` is carried along by path.
 WORKER_PACKAGES = {

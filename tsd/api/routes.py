@@ -6,7 +6,7 @@ operator's or a monitor's call, whose body is read first and which may take its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
@@ -40,8 +40,8 @@ CallHandler = Callable[[Call], Awaitable[Response | None]]
 class Routes:
     """What may be asked at one door. `calls`: (method, pattern) -> handler; `*`: any method."""
 
-    predictions: dict[str, PredictionHandler] = field(default_factory=dict)
-    calls: dict[tuple[str, str], CallHandler] = field(default_factory=dict)
+    predictions: Mapping[str, PredictionHandler] = field(default_factory=dict)
+    calls: Mapping[tuple[str, str], CallHandler] = field(default_factory=dict)
 
 
 class Router:

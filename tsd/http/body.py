@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tsd.config import HttpSettings
 from tsd.http.message import Request
 from tsd.http.refusal import MessageError
+from tsd.settings import HttpSettings
 
 # From so many bytes on, reading straight into the room pays for switching the protocol.
 DIRECT_BYTES = 256 * 1024

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from tsd.config import HttpSettings
 from tsd.http.answers import Answers
 from tsd.http.body import Body, DroppedBody, SizedBody, body_of
-from tsd.http.head import HeadReader
+from tsd.http.head import HeadReader, KnownHeads
 from tsd.http.inlet import DirectReader, Inlet
-from tsd.http.message import Head, Request
+from tsd.http.message import Request
 from tsd.http.origin import Origin, origin_of
 from tsd.http.pace import Pace
 from tsd.http.refusal import REFUSALS, MessageError
+from tsd.settings import HttpSettings
 
 Handler = Callable[[Request], None]
 
@@ -32,8 +32,7 @@ class Terms:
 
     door: str
     limits: HttpSettings
-    # Heads that have been read under these limits.
-    known_heads: dict[bytes, Head]
+    known_heads: KnownHeads
     handler: Handler
     clock: Callable[[], float]
     call_soon: Callable[[Callable[[], None]], object]

@@ -10,9 +10,9 @@ from functools import lru_cache
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from tsd.config import HttpSettings
 from tsd.http.message import Head
 from tsd.http.refusal import MessageError
+from tsd.settings import HttpSettings
 
 END = b"\r\n\r\n"
 # Headers that decide how a message is read: each may come once. With `_` they are forgeries.
@@ -26,6 +26,31 @@ ABSOLUTE_TARGET = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 # Only small heads are remembered, and only so many.
 KNOWN_HEAD_BYTES = 1024
 KNOWN_HEADS = 1024
+SEEN_HEADS = 8 * KNOWN_HEADS
+
+
+class KnownHeads:
+    """Heads that came more than once, under the same limits.
+
+    Those that come once (each with an id of its own, say) leave only a hash behind."""
+
+    __slots__ = ("_seen", "heads")
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self.heads: dict[bytes, Head] = {}
+
+    def offer(self, piece: bytes, head: Head) -> None:
+        """A head that was not known has been read."""
+        mark = hash(piece)
+        if mark not in self._seen:
+            if len(self._seen) >= SEEN_HEADS:
+                self._seen.clear()
+            self._seen.add(mark)
+            return
+        if len(self.heads) >= KNOWN_HEADS:
+            self.heads.clear()
+        self.heads[piece] = head
 
 
 class HeadReader:
@@ -51,9 +76,8 @@ class HeadReader:
     _target: bytes
     fed_bytes: int
 
-    def __init__(self, limits: HttpSettings, known: dict[bytes, Head]) -> None:
+    def __init__(self, limits: HttpSettings, known: KnownHeads) -> None:
         self._limits = limits
-        # Shared by connections under the same limits.
         self._known = known
         # No limit is reached by a head that is smaller.
         self._small_bytes = min(
@@ -71,13 +95,11 @@ class HeadReader:
         if not 4 <= stop <= start + KNOWN_HEAD_BYTES:
             return self._read_on(data, start)
         piece = data[start:stop]
-        head = self._known.get(piece)
+        head = self._known.heads.get(piece)
         if head is None:
             _, head = self._read_on(piece, 0)
-            if len(self._known) >= KNOWN_HEADS:
-                self._known.clear()
             assert head is not None
-            self._known[piece] = head
+            self._known.offer(piece, head)
         return stop, head
 
     def renew(self) -> None:
@@ -204,9 +226,9 @@ class HeadReader:
 
     def _length(self, digits: bytes) -> int:
         # The parser has let through nothing but digits, as many as fit into 64 bits.
-        length = int(digits)
-        if b"%d" % length != digits:
+        if len(digits) > 1 and digits.startswith(b"0"):
             raise MessageError(400)
+        length = int(digits)
         if length > self._limits.max_request_bytes:
             raise MessageError(413)
         return length

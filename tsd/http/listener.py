@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tsd.config import HttpSettings
 from tsd.errors import StartupError
 from tsd.http.connection import Connection, Handler, Terms
+from tsd.http.head import KnownHeads
+from tsd.settings import HttpSettings
 
 SWEEP_S = 1.0
 
@@ -36,7 +37,7 @@ class Listener:
         self._terms = Terms(
             door=door,
             limits=limits,
-            known_heads={},
+            known_heads=KnownHeads(),
             handler=handler,
             clock=clock,
             call_soon=_call_soon,
@@ -55,7 +56,7 @@ class Listener:
 
     @limits.setter
     def limits(self, limits: HttpSettings) -> None:
-        self._terms = replace(self._terms, limits=limits, known_heads={})
+        self._terms = replace(self._terms, limits=limits, known_heads=KnownHeads())
 
     async def start(self, sock: socket.socket) -> None:
         """Accept clients from a bound socket, which is the listener's from now on."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tsd.config import HttpSettings
 from tsd.http.body import Body
+from tsd.settings import HttpSettings
 
 # After the last answer, input is dropped for so long: closing at once could destroy that answer.
 LINGER_S = 2.0

@@ -21,9 +21,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tsd.config import ArchiveSettings
 from tsd.errors import ArchiveTooLarge, BadRequest, InvalidArchive, ModelNotFound
 from tsd.models.description import ModelFiles, read_model_yaml
+from tsd.settings import ArchiveSettings
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 MAX_MANIFEST_BYTES = 262_144

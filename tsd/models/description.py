@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from tsd.config import ServingSettings
 from tsd.errors import BadRequest, InvalidArchive
+from tsd.settings import ServingSettings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MAX_YAML_BYTES = 262_144

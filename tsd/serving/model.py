@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tsd.config import Config
 from tsd.errors import (
     DeadlinePassed,
     Draining,
@@ -34,6 +33,7 @@ from tsd.serving.fork_server import ForkServer
 from tsd.serving.job import Batch, Job
 from tsd.serving.pool import Pool, PoolEvents, WorkerPlan
 from tsd.serving.worker_handle import WorkerHandle, WorkerState
+from tsd.settings import Config
 
 SWEEP_S = 0.25
 MAX_ATTEMPTS = 2

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from tsd.config import Config
 from tsd.errors import TsdError
 from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.segment import Slot
@@ -22,6 +21,7 @@ from tsd.serving.breaker import Breaker
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.job import Batch, Job
 from tsd.serving.worker_handle import WorkerEvents, WorkerHandle, WorkerState
+from tsd.settings import Config
 
 log = get_logger()
 

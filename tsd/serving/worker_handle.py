@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from tsd import process
-from tsd.config import LogSettings
 from tsd.errors import (
     BadOutput,
     HandlerRaised,
@@ -48,6 +47,7 @@ from tsd.serving.arena import Arena
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.job import Batch, Job, JobAnswer
 from tsd.serving.worker_output import OutputPipe, WorkerOutput
+from tsd.settings import LogSettings
 
 # Below this an answer is copied out of the segment and joined with its headers in one write.
 COPIED_BYTES = 262_144

@@ -40,8 +40,8 @@ def main(channel_fd: int, daemon_pid: int) -> None:
     """Serve forks until the daemon closes its end."""
     channel = socket.socket(fileno=channel_fd)
     process.die_with_parent(daemon_pid)
-    prepare()
     process.set_title(f"tsd fork server: {sys.executable}")
+    prepare()
     hello = {"torch": torch.__version__, "python": platform.python_version()}
     channel.send(json.dumps(hello).encode())
     while True:

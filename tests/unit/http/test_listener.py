@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 from tests.unit.http.wire import Wire, answer, echo, settings
-from tsd.config import HttpSettings
 from tsd.http.connection import Connection
 from tsd.http.listener import Listener
 from tsd.http.message import Request, Response
 from tsd.http.refusal import REFUSALS
+from tsd.settings import HttpSettings
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 

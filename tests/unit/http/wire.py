@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from tsd.config import HttpSettings
 from tsd.http.connection import Connection, Terms
 from tsd.http.head import KnownHeads
 from tsd.http.message import Request, Response
+from tsd.settings import HttpSettings
 
 Handler = Callable[[Request], None]
 HIGH_WATER = 65_536

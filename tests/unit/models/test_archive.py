@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tsd.config import ArchiveSettings
 from tsd.errors import ArchiveTooLarge, InvalidArchive, ModelNotFound, TsdError
 from tsd.models import archive
+from tsd.settings import ArchiveSettings
 
 LIMITS = ArchiveSettings(max_files=20, max_bytes=1 << 20, max_ratio=200)
 MANIFEST = {"runtime": "python", "model": {"modelName": "m", "handler": "h.py"}}

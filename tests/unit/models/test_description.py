@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tsd.config import ServingSettings
 from tsd.errors import BadRequest, InvalidArchive
 from tsd.models.description import (
     ModelDescription,
@@ -16,6 +15,7 @@ from tsd.models.description import (
     describe,
     read_model_yaml,
 )
+from tsd.settings import ServingSettings
 
 MODEL = {"modelName": "m", "handler": "h.py"}
 
