@@ -20,11 +20,18 @@ JSON_TYPE = b"content-type: application/json\r\n"
 NDJSON_TYPE = b"content-type: application/x-ndjson\r\n"
 OK = b"OK"
 FIRST_ERROR = 400
+IDS_AT_ONCE = 256
+
+_random_digits: list[str] = []
 
 
 def new_request_id() -> str:
-    """A random UUID (version 4); uuid.uuid4 costs three times as much."""
-    digits = os.urandom(16).hex()
+    """A random UUID (version 4)."""
+    # One system call for many ids: asked for one by one they took a tenth of the daemon's time.
+    if not _random_digits:
+        digits = os.urandom(16 * IDS_AT_ONCE).hex()
+        _random_digits.extend(digits[i : i + 32] for i in range(0, len(digits), 32))
+    digits = _random_digits.pop()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tsd.errors import TsdError
 from tsd.ipc.segment import Slot
 
 
-@dataclass(frozen=True, slots=True)
-class JobAnswer:
+class JobAnswer(NamedTuple):
     """What the handler gave for one job.
 
     `head` is an answer's head block (layout.py). Where `body` lies in shared memory, `release`

@@ -126,6 +126,8 @@ class Model:
 
     def check_open(self) -> None:
         """Raise at once where no request can be answered."""
+        if self.state is ModelState.READY and self.pool.wanted:
+            return
         if self.state in (ModelState.DRAINING, ModelState.UNLOADED):
             raise Draining(f"Model {self.name} is being unregistered.")
         if self.state is ModelState.FAILED:

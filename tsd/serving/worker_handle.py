@@ -266,7 +266,7 @@ class WorkerHandle:
             raise ProtocolError("answers to a batch that is not running")
         granted = (batch.grant.offset, batch.grant.size) if batch.grant else (0, 0)
         entries = unpack_answers(notice, header.rows, self._view, granted)
-        if any(entry.job_id != job.id for entry, job in zip(entries, batch.jobs, strict=True)):
+        if [entry.job_id for entry in entries] != [job.id for job in batch.jobs]:
             raise ProtocolError("answers to other jobs than those of the batch")
         self.outstanding.popleft()
         self.batches += 1

@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import lru_cache
 from typing import NoReturn
 
 import torch
@@ -44,6 +44,7 @@ from tsd.worker.codec import Answer, DecodedRequest
 from tsd.worker.loader import LoadArguments, LoadedModel, load
 
 FIRST_FREE_FD = 3
+REMEMBERED_HEAD_BYTES = 1_024
 
 
 def main(arguments: WorkerArguments, descriptors: Sequence[int]) -> NoReturn:
@@ -130,7 +131,7 @@ class Runner:
         begin = offset + body_offset(len(answer.head))
         self.answers[offset : offset + len(answer.head)] = answer.head
         self.answers[begin : begin + len(answer.body)] = answer.body
-        return replace(answer, offset=offset)
+        return answer._replace(offset=offset)
 
 
 def _segment_bytes(answer: OutgoingAnswer, limit: int) -> int:
@@ -199,9 +200,19 @@ def _load(arguments: WorkerArguments, channel: socket.socket) -> LoadedModel | N
 
 
 def _decode(entry: RequestEntry) -> DecodedRequest:
-    request_id, fields = unpack_fields(entry.head)
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+    request_id, _, fields = entry.head.partition(b"\0")
+    is_common = len(fields) <= REMEMBERED_HEAD_BYTES
+    headers = _remembered_headers(fields) if is_common else _headers(fields)
     return DecodedRequest(request_id.decode("ascii"), headers, entry.body)
+
+
+def _headers(fields: bytes) -> list[tuple[str, str]]:
+    _, pairs = unpack_fields(b"\0" + fields) if fields else (b"", [])
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
+
+
+# A client sends the same headers again and again; nobody changes the list.
+_remembered_headers = lru_cache(maxsize=256)(_headers)
 
 
 def _pack(entry: RequestEntry, answer: Answer) -> OutgoingAnswer:
