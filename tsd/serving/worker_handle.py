@@ -1,24 +1,21 @@
-"""The daemon's side of one worker: its process, its channel, its answer segment, its batches.
+"""The daemon's side of one worker: its channel, its answer segment, its batches.
 
 End of file on the channel stops dispatch; only the pidfd says that the process is gone and its
-slots may be reclaimed. No number that the worker wrote is believed. Which worker gets a batch,
-and what becomes of a dead one's jobs, is pool.py's business."""
+slots may be reclaimed. No number that the worker wrote is believed. The process itself is in
+worker_process.py; who gets a batch, and what becomes of a dead one's jobs, in pool.py."""
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import os
-import signal
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from tsd import process
 from tsd.errors import (
     BadOutput,
     HandlerRaised,
@@ -28,7 +25,7 @@ from tsd.errors import (
     TsdError,
 )
 from tsd.ipc.arguments import WorkerArguments
-from tsd.ipc.channel import channel_pair, receive_notice, send_notice
+from tsd.ipc.channel import receive_notice, send_notice
 from tsd.ipc.layout import (
     AnswerEntry,
     Header,
@@ -46,12 +43,11 @@ from tsd.log import get_logger
 from tsd.serving.arena import Arena
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.job import Batch, Job, JobAnswer
-from tsd.serving.worker_output import OutputPipe, WorkerOutput
+from tsd.serving.worker_process import WorkerProcess
 from tsd.settings import LogSettings
 
 # Below this an answer is copied out of the segment and joined with its headers in one write.
 COPIED_BYTES = 262_144
-KILL_AFTER_S = 5.0
 
 log = get_logger()
 
@@ -95,7 +91,6 @@ class WorkerHandle:
         self.number = arguments.number
         self.state = WorkerState.STARTING
         self.phase = "queued"
-        self.pid = 0
         self._loop = asyncio.get_running_loop()
         self.asked_at = time.monotonic()
         self.ready_after_s: float | None = None
@@ -107,18 +102,20 @@ class WorkerHandle:
         self.was_ready = False
         self.was_told_to_stop = False
         self._request_arena = request_arena
-        self._log_settings = log_settings
         self._log = log.bind(
             model=arguments.model_name, version=arguments.model_version, worker=self.number
         )
+        self._process = WorkerProcess(self._log, log_settings, self._on_exit)
         self._answers = Arena(f"tsd answers {self.number}", arguments.answers_bytes)
         self._view = self._answers.segment.map_to_read()
         self._channel: socket.socket | None = None
-        self._pidfd = -1
-        self._pipes: list[OutputPipe] = []
         self._usual_answer_bytes = 0
         self._next_batch_id = 0
-        self._kill_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 until it is forked."""
+        return self._process.pid
 
     @property
     def is_serving(self) -> bool:
@@ -136,31 +133,16 @@ class WorkerHandle:
     async def start(self, fork_server: ForkServer, events: WorkerEvents, timeout_s: float) -> None:
         """Have the process forked and watch it. Raises StartFailed, then nothing is left."""
         self._events = events
-        ours, theirs = channel_pair()
-        pipes = [os.pipe2(os.O_CLOEXEC) for _ in ("stdout", "stderr")]
-        lent = [
-            theirs.fileno(),
-            self._request_arena.segment.fd,
-            self._answers.segment.fd,
-            *[write_end for _, write_end in pipes],
-        ]
+        segments = (self._request_arena.segment.fd, self._answers.segment.fd)
         try:
-            arguments = replace(self.arguments, request_id=fork_server.next_request_id())
-            self.pid = await fork_server.fork(arguments, lent, timeout_s)
-            self._pidfd = process.open_pidfd(self.pid)
+            self._channel = await self._process.fork(
+                fork_server, self.arguments, segments, timeout_s
+            )
         except (TsdError, OSError):
-            ours.close()
-            for read_end, _ in pipes:
-                os.close(read_end)
             self._answers.close()
             self._move(WorkerState.EXITED)
             raise
-        finally:
-            theirs.close()
-            for _, write_end in pipes:
-                os.close(write_end)
-        self._channel = ours
-        self._watch([read_end for read_end, _ in pipes])
+        self._loop.add_reader(self._channel.fileno(), self._on_readable)
 
     def give(self, jobs: list[Job]) -> None:
         """Hand a batch over. The caller has made sure that the worker is serving."""
@@ -190,46 +172,19 @@ class WorkerHandle:
                 self._send(pack_notice(NoticeKind.STOP))
             except OSError as error:
                 self._log.debug("the worker is already going: %s", error)
-        self._kill_timer = self._loop.call_later(grace_s, self.kill, "it did not stop in time")
+        self._process.kill_after(grace_s, "it did not stop in time")
 
-    def kill(self, reason: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """End the process now; its exit is seen by the pidfd."""
-        if self._pidfd >= 0:
-            self._log.warning("killing the worker: %s", reason, code="worker_killed")
-            process.send_signal(self._pidfd, number)
+    def kill(self, reason: str) -> None:
+        """End the process now."""
+        self._process.kill(reason)
 
     def end_hung(self) -> None:
-        """It overran its limit: SIGTERM, and SIGKILL when that does not help."""
-        if self._kill_timer is None:
-            self.kill("it overran its response timeout", signal.SIGTERM)
-            self._kill_timer = self._loop.call_later(KILL_AFTER_S, self.kill, "SIGTERM was ignored")
-
-    def release_answers(self) -> None:
-        """Nobody will read the answer segment again."""
-        self._answers.close()
+        """It overran its limit."""
+        self._process.end_hung()
 
     def _move(self, new: WorkerState) -> None:
         assert new in MOVES[self.state], f"worker {self.number}: {self.state} -> {new}"
         self.state = new
-
-    def _watch(self, output_ends: list[int]) -> None:
-        assert self._channel is not None
-        for source, descriptor in zip(("stdout", "stderr"), output_ends, strict=True):
-            pipe = OutputPipe(descriptor, self._output(source), self._loop)
-            pipe.watch()
-            self._pipes.append(pipe)
-        self._loop.add_reader(self._pidfd, self._on_exit)
-        self._loop.add_reader(self._channel.fileno(), self._on_readable)
-
-    def _output(self, source: str) -> WorkerOutput:
-        bound = self._log.bind(source=source)
-        emit = bound.info if source == "stdout" else bound.warning
-        return WorkerOutput(
-            lambda line: emit("%s", line),
-            lambda lines: bound.warning("%d lines left out", lines, code="log_suppressed"),
-            self._log_settings.worker_lines_per_s,
-            self._log_settings.worker_line_bytes,
-        )
 
     def _send(self, notice: bytes) -> None:
         if self._channel is None:
@@ -362,13 +317,14 @@ class WorkerHandle:
     def _on_failed(self, _header: Header, notice: bytes) -> None:
         self.traceback = unpack_text(notice)
 
-    def _on_exit(self) -> None:
-        status = process.wait_pidfd(self._pidfd)
-        if status is None:
-            return
-        self.exit_text = str(status)
+    def _on_exit(self, how: str) -> None:
+        self.exit_text = how
         self._read_last_notices()
-        self._close()
+        if self._channel is not None:
+            self._loop.remove_reader(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        self._answers.close()
         self._move(WorkerState.EXITED)
         batches = list(self.outstanding)
         self.outstanding.clear()
@@ -384,20 +340,6 @@ class WorkerHandle:
         except (OSError, ProtocolError) as error:
             if not isinstance(error, BlockingIOError):
                 self._log.warning("its last notice is not believed: %s", error)
-
-    def _close(self) -> None:
-        if self._kill_timer is not None:
-            self._kill_timer.cancel()
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
-        if self._channel is not None:
-            self._loop.remove_reader(self._channel.fileno())
-            self._channel.close()
-            self._channel = None
-        for pipe in self._pipes:
-            pipe.close()
-        self._answers.close()
 
     _NOTICES: ClassVar = {
         NoticeKind.ANSWERS: _on_answers,

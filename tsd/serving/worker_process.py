@@ -1,0 +1,117 @@
+"""The process of one worker: forked, watched by its pidfd, listened to, ended.
+
+What it is told and what it answers is in worker_handle.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tsd import process
+from tsd.errors import TsdError
+from tsd.ipc.arguments import WorkerArguments
+from tsd.ipc.channel import channel_pair
+from tsd.serving.fork_server import ForkServer
+from tsd.serving.worker_output import OutputPipe, WorkerOutput
+from tsd.settings import LogSettings
+
+KILL_AFTER_S = 5.0
+SOURCES = ("stdout", "stderr")
+
+
+class WorkerProcess:
+    """Nothing until `fork`; after it `on_exit` is called once, when the kernel says it is gone."""
+
+    def __init__(self, log: Any, log_settings: LogSettings, on_exit: Callable[[str], None]) -> None:
+        self.pid = 0
+        self._log = log
+        self._log_settings = log_settings
+        self._on_exit = on_exit
+        self._pidfd = -1
+        self._pipes: list[OutputPipe] = []
+        self._kill_timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def fork(
+        self,
+        fork_server: ForkServer,
+        arguments: WorkerArguments,
+        segments: tuple[int, int],
+        timeout_s: float,
+    ) -> socket.socket:
+        """Have it forked; the daemon's end of its channel. `segments`: request arena, answers.
+
+        Raises StartFailed or OSError, and then nothing is left."""
+        ours, theirs = channel_pair()
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in SOURCES]
+        lent = [theirs.fileno(), *segments, *[write_end for _, write_end in pipes]]
+        try:
+            asked = replace(arguments, request_id=fork_server.next_request_id())
+            self.pid = await fork_server.fork(asked, lent, timeout_s)
+            self._pidfd = process.open_pidfd(self.pid)
+        except (TsdError, OSError):
+            ours.close()
+            for read_end, _ in pipes:
+                os.close(read_end)
+            raise
+        finally:
+            theirs.close()
+            for _, write_end in pipes:
+                os.close(write_end)
+        self._watch([read_end for read_end, _ in pipes])
+        return ours
+
+    def kill(self, reason: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it now; its exit is seen by the pidfd."""
+        if self._pidfd >= 0:
+            self._log.warning("killing the worker: %s", reason, code="worker_killed")
+            process.send_signal(self._pidfd, number)
+
+    def kill_after(self, delay_s: float, reason: str) -> None:
+        """End it then, if it is still there."""
+        self._cancel_timer()
+        self._kill_timer = self._loop.call_later(delay_s, self.kill, reason)
+
+    def end_hung(self) -> None:
+        """SIGTERM, and SIGKILL when that does not help."""
+        if self._kill_timer is None:
+            self.kill("it overran its response timeout", signal.SIGTERM)
+            self.kill_after(KILL_AFTER_S, "SIGTERM was ignored")
+
+    def _watch(self, output_ends: list[int]) -> None:
+        for source, descriptor in zip(SOURCES, output_ends, strict=True):
+            pipe = OutputPipe(descriptor, self._output(source), self._loop)
+            pipe.watch()
+            self._pipes.append(pipe)
+        self._loop.add_reader(self._pidfd, self._on_pidfd)
+
+    def _output(self, source: str) -> WorkerOutput:
+        bound = self._log.bind(source=source)
+        emit = bound.info if source == "stdout" else bound.warning
+        return WorkerOutput(
+            lambda line: emit("%s", line),
+            lambda lines: bound.warning("%d lines left out", lines, code="log_suppressed"),
+            self._log_settings.worker_lines_per_s,
+            self._log_settings.worker_line_bytes,
+        )
+
+    def _on_pidfd(self) -> None:
+        status = process.wait_pidfd(self._pidfd)
+        if status is None:
+            return
+        self._cancel_timer()
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        for pipe in self._pipes:
+            pipe.close()
+        self._on_exit(str(status))
+
+    def _cancel_timer(self) -> None:
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
