@@ -196,13 +196,13 @@ def _details(model: Model) -> dict[str, object]:
         "handler": description.handler,
         "archive": description.url,
         "batch_size": description.batch_size,
-        "max_batch_delay_ms": description.max_batch_delay_ms,
+        "max_batch_delay_ms": round(1000 * description.batch_delay_s),
         "response_timeout_s": description.response_timeout_s,
         "startup_timeout_s": description.startup_timeout_s,
         "min_workers": model.min_workers,
         "max_workers": model.max_workers,
         "device": description.device_type or "auto",
-        "origins": description.origins,
+        "origins": description.origins | _scaled(model),
         "queue": {"waiting": len(model.batcher.waiting), "limit": description.queue_size},
         "mean_batch": round(figures.batch_rows.total / batches, 2) if batches else None,
         "latency_ms": _latency_ms(figures.latency_s),
@@ -212,6 +212,13 @@ def _details(model: Model) -> dict[str, object]:
         "last_error": last
         and {"at": utc_text(last.at), "cause": last.cause, "traceback": last.traceback},
     }
+
+
+def _scaled(model: Model) -> dict[str, str]:
+    """Worker counts that an operator has changed since."""
+    described = (model.description.min_workers, model.description.max_workers)
+    is_changed = (model.min_workers, model.max_workers) != described
+    return {"min_workers": "scaled", "max_workers": "scaled"} if is_changed else {}
 
 
 def _latency_ms(histogram: metrics.Histogram) -> dict[str, float] | None:

@@ -11,6 +11,7 @@ MAX_DEATHS = 5
 DEATHS_WINDOW_S = 60.0
 MAX_FAILED_STARTS = 3
 MAX_BACKOFF_S = 60.0
+FAILED_START_S = 0.5
 JITTER = 0.2
 
 
@@ -48,5 +49,7 @@ class Breaker:
             step = min(2.0**self._trials, MAX_BACKOFF_S)
             self._trials += 1
             return step * (1 + JITTER * noise)
+        if self._failed_starts:
+            return FAILED_START_S * 2.0 ** (self._failed_starts - 1)
         # The first one is replaced at once: what killed it may well have been somebody outside.
         return 0.0 if len(self._deaths) <= 1 else 0.1 * 2.0 ** (len(self._deaths) - 2)

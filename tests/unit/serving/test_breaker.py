@@ -38,11 +38,13 @@ def test_kills_between_answers_never_add_up() -> None:
 
 
 def test_three_starts_that_never_got_ready_open_it() -> None:
-    breaker = Breaker()
+    breaker, delays = Breaker(), []
     for second in range(3):
         assert not breaker.is_open
         breaker.died(second * 100.0, was_ready=False)
+        delays.append(breaker.delay_s(0.0))
     assert breaker.is_open
+    assert delays == [0.5, 1.0, 1.0]
 
 
 def test_trials_double_up_to_a_minute_and_are_spread() -> None:
