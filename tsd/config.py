@@ -168,6 +168,13 @@ def changed(old: Config, new: Config) -> list[str]:
     return [key for key, value in values(new).items() if value != before[key]]
 
 
+def reloaded(old: Config, new: Config) -> Config:
+    """The new configuration, with the old values of what only a restart can change."""
+    before = values(old)
+    kept = {key: before[key] for key in RESTART_KEYS}
+    return typing.cast(Config, _build(Config, values(new) | kept))
+
+
 def values(config: Config) -> dict[str, object]:
     """Every setting's value by its dotted key, in the order of this file."""
     found: dict[str, object] = {}

@@ -18,7 +18,7 @@ from tsd.api.management import Management
 from tsd.api.observe import DaemonFacts, Observe
 from tsd.api.predictions import Predictions
 from tsd.api.routes import Router, Routes
-from tsd.config import RESTART_KEYS, changed
+from tsd.config import RESTART_KEYS, changed, reloaded
 from tsd.doors import Doors
 from tsd.errors import TsdError
 from tsd.log import Log, get_logger
@@ -31,6 +31,7 @@ from tsd.settings import Config
 
 LAST_ANSWERS_S = 5.0
 EXTEND_S = 30.0
+REAP_S = 2.0
 
 log = get_logger()
 
@@ -63,7 +64,8 @@ class Daemon:
 
     async def run(self) -> None:
         """Start, serve until asked to stop, drain."""
-        lock = process.lock_directory(self._config.runtime_dir)
+        folders = (self._config.runtime_dir, self._config.state_dir)
+        locks = [process.lock_directory(folder) for folder in folders]
         try:
             process.become_subreaper()
             self._handle_signals()
@@ -71,14 +73,16 @@ class Daemon:
             await self._stop_asked.wait()
             await self._stop()
         finally:
-            os.close(lock)
+            for lock in locks:
+                os.close(lock)
 
     async def _start(self) -> None:
         self._feed_watchdog()
-        self._config.state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._reap_strangers()
         self._fork_server.start()
-        await self._doors.open_control()
+        # Before anybody can ask for a change: it would be saved over what has not been read.
         await self._operations.restore()
+        await self._doors.open_control()
         await self._operations.load_at_start(self._config.models)
         await self._doors.open_others()
         for door in self._doors.addresses():
@@ -178,10 +182,11 @@ class Daemon:
             config = self._load_again()
         except TsdError as error:
             log.error("reload failed: %s", error, why=error.why, code="reload_failed")
-            self._notifier.ready(self._status())
+            self._tell_state()
             return
         keys = changed(self._config, config)
         late = [key for key in keys if key in RESTART_KEYS]
+        config = reloaded(self._config, config)
         self._config = config
         self._log.set_level(config.log.level)
         for door in self._doors.open:
@@ -190,7 +195,20 @@ class Daemon:
         log.info("reloaded: %s", ", ".join(keys) or "nothing changed", code="reloaded")
         if late:
             log.warning("these need a restart: %s", ", ".join(late), code="restart_needed")
-        self._notifier.ready(self._status())
+        self._tell_state()
+
+    def _tell_state(self) -> None:
+        """A reload is over; before the models are, or after they were, that is not `ready`."""
+        if self._state == "ready":
+            self._notifier.ready(self._status())
+        else:
+            self._notifier.status(self._status())
+
+    def _reap_strangers(self) -> None:
+        """What handlers leave behind comes to the subreaper. (uvloop keeps SIGCHLD to itself.)"""
+        asyncio.get_running_loop().call_later(REAP_S, self._reap_strangers)
+        workers = {w.pid for model in self._registry for w in model.pool.workers.values()}
+        process.reap_all_but(workers | {self._fork_server.pid})
 
     def _feed_watchdog(self) -> None:
         """Fed from the loop: when the loop is stuck, systemd restarts the daemon."""

@@ -97,13 +97,6 @@ class IsDefaultVersion(TsdError):
     torchserve_type = "InvalidModelVersionException"
 
 
-class NotPermitted(TsdError):
-    """The caller is known, and may not do this."""
-
-    status, grpc_status, code = 403, "PERMISSION_DENIED", "not_permitted"
-    torchserve_type = "InvalidKeyException"
-
-
 class BodyTooLarge(TsdError):
     """The body exceeds the configured limit."""
 

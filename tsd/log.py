@@ -12,7 +12,9 @@ import fcntl
 import json
 import logging
 import os
+import select
 import socket
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -250,8 +252,11 @@ class _LibraryHandler(logging.Handler):
 def _stream_writer(chosen: str, stream: TextIO) -> Callable[[Record], None]:
     """Writes whole lines of the chosen format."""
     has_colour = chosen == "console" or (chosen == "auto" and stream.isatty())
+    has_room = _room_check(stream)
 
     def write(record: Record) -> None:
+        if not has_room():
+            raise BlockingIOError(errno.EAGAIN, "nobody reads the log")
         line = _json_line(record) if chosen == "json" else text_line(record, has_colour=has_colour)
         # What the stream's encoding lacks is spelled out as well.
         encoding = stream.encoding or "utf-8"
@@ -259,6 +264,20 @@ def _stream_writer(chosen: str, stream: TextIO) -> Callable[[Record], None]:
         stream.flush()
 
     return write
+
+
+def _room_check(stream: TextIO) -> Callable[[], bool]:
+    """Whether a line can be written without waiting: a pipe that nobody reads fills up."""
+    try:
+        descriptor = stream.fileno()
+        is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except (OSError, ValueError):
+        return lambda: True
+    if is_regular:
+        return lambda: True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return lambda: bool(poll.poll(0))
 
 
 def _json_line(record: Record) -> str:

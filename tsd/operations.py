@@ -7,18 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
-from tsd.errors import BadRequest, ConfigError, StateNotSaved, TsdError
+from tsd.errors import AlreadyRegistered, BadRequest, Busy, ConfigError, StateNotSaved, TsdError
 from tsd.log import get_logger
 from tsd.models import archive, state
-from tsd.models.description import ModelFiles, RegisterOptions, check_name, describe
-from tsd.serving.model import Machine, Model, ModelState, workers_between
+from tsd.models.description import (
+    ModelDescription,
+    ModelFiles,
+    RegisterOptions,
+    check_name,
+    describe,
+)
+from tsd.serving.model import Machine, Model, workers_between
 from tsd.serving.registry import Registry
 from tsd.settings import ArchiveSettings, Config
+
+PHASES = ("queued", "unpacking", "loading", "warming", "ready")
 
 log = get_logger()
 Result = TypeVar("Result")
@@ -40,7 +49,7 @@ class Progress:
         """Where the model's workers are now: the phase of the one that is furthest behind."""
         pool = model.pool
         starting = [worker.phase for worker in pool.workers.values() if not worker.is_serving]
-        phase = "ready" if pool.serving >= pool.wanted else min(starting, default="queued")
+        phase = "ready" if pool.serving >= pool.wanted else furthest_behind(starting)
         self._say(
             {
                 "phase": phase,
@@ -58,9 +67,13 @@ class Progress:
             self._report(words | {"elapsed_s": round(time.monotonic() - self._began_at, 4)})
 
 
-def silent() -> Progress:
-    """For callers whom nobody watches."""
-    return Progress(lambda _words: None)
+def furthest_behind(phases: Iterable[str]) -> str:
+    """Of the phases of several workers the earliest; without any, nothing has begun."""
+    return min(phases, key=_rank, default=PHASES[0])
+
+
+def _rank(phase: str) -> int:
+    return PHASES.index(phase) if phase in PHASES else len(PHASES)
 
 
 class Operations:
@@ -73,6 +86,7 @@ class Operations:
         self._desired = state.DesiredState()
         self._sources: dict[tuple[str, str], tuple[Path, RegisterOptions]] = {}
         self._saving = asyncio.Lock()
+        self._changing: set[str] = set()
 
     def configure(self, config: Config) -> None:
         """Settings for the models that are registered from now on."""
@@ -89,23 +103,28 @@ class Operations:
     ) -> Model:
         """Unpack, check, load and enter a model; when it fails, nothing of it is left."""
         store = self._machine.config.model_store
+        if options.handler and "/" in options.handler and not is_local_caller:
+            raise BadRequest("The handler must be a file of the archive, or a default handler.")
         source = archive.resolve(url, store, is_local_caller=is_local_caller)
         progress.phase("unpacking")
-        model = await self._load(source, None, options)
-        try:
-            if is_synchronous:
-                await model.wait_for_workers(lambda: progress.follow(model))
-            await self._save(self._with(model))
-        except (TsdError, asyncio.CancelledError):
-            await self._remove(model)
-            raise
+        files, description = await self._described(source, None, options)
+        with self._change_of(description.name):
+            model = await self._enter(files, description, options)
+            try:
+                if is_synchronous:
+                    await model.wait_for_workers(lambda: progress.follow(model))
+                await self._save(self._with(model))
+            except BaseException:
+                await self._remove(model)
+                raise
         return model
 
     async def unregister(self, name: str, version: str | None) -> None:
         """Strike a version out; its running requests are answered first."""
-        model = self._registry.check_removable(name, version)
-        await self._save(self._without(model))
-        await self._remove(model)
+        with self._change_of(name):
+            model = self._registry.check_removable(name, version)
+            await self._save(self._without(model))
+            await self._remove(model)
 
     async def scale(
         self,
@@ -126,16 +145,21 @@ class Operations:
                 why=f"serving.max_workers is {limit}",
                 fix="raise serving.max_workers, or ask for fewer",
             )
-        wanted = workers_between(model.pool.wanted, least, most)
-        await self._save(self._with(model, workers=wanted))
-        model.scale(least, most)
-        if is_synchronous:
-            await model.wait_for_workers(lambda: progress.follow(model))
+        with self._change_of(model.name):
+            if self._registry.find(model.name, model.version) is not model:
+                raise Busy(f"Model {model.name} has been registered anew.", fix="try again")
+            wanted = workers_between(model.pool.wanted, least, most)
+            await self._save(self._with(model, workers=wanted))
+            model.scale(least, most)
+            if is_synchronous:
+                await model.wait_for_workers(lambda: progress.follow(model))
 
     async def set_default(self, name: str, version: str) -> None:
         """Make a version the one that answers when none is named."""
-        self._registry.set_default(name, version)
-        await self._save(self._with(self._registry.find(name, version)))
+        with self._change_of(name):
+            model = self._registry.check_version(name, version)
+            await self._save(self._with(model, default=version))
+            self._registry.set_default(name, version)
 
     async def restore(self) -> None:
         """Enter the models of the desired state; workers start, nobody waits for them here."""
@@ -161,10 +185,17 @@ class Operations:
         store = self._machine.config.model_store
         for name, url in _startup_models(models, store):
             try:
-                source = archive.resolve(url, store, is_local_caller=True)
-                await self._load(source, None, RegisterOptions(model_name=name), at_start=True)
-            except (TsdError, OSError) as error:
+                await self._load_at_start(archive.resolve(url, store, is_local_caller=True), name)
+            except AlreadyRegistered as error:
+                log.info("%s: as it was left, not as at the first start", error)
+            except Exception as error:  # noqa: BLE001 (whatever is wrong with one, others load)
                 log.error("model %s not loaded: %s", url, error, why=getattr(error, "why", ""))
+
+    async def _load_at_start(self, source: Path, name: str | None) -> None:
+        options = RegisterOptions(model_name=name)
+        files, description = await self._described(source, None, options)
+        with self._change_of(description.name):
+            await self._enter(files, description, options, at_start=True)
 
     async def wait_until_settled(self) -> None:
         """Return when every model is ready or failed."""
@@ -175,11 +206,14 @@ class Operations:
         await asyncio.gather(*[model.drain(timeout_s) for model in self._registry])
 
     async def _restore_one(self, name: str, version: str, desired: state.DesiredVersion) -> None:
-        options = RegisterOptions(**desired.options)  # type: ignore[arg-type]  # as saved by _with
         folder = Path(desired.model_dir)
         try:
-            model = await self._load(Path(desired.source), folder, options, workers=desired.workers)
-        except (TsdError, OSError) as error:
+            options = RegisterOptions(**desired.options)  # type: ignore[arg-type]  # as saved
+            files, description = await self._described(Path(desired.source), folder, options)
+            model = await self._enter(files, description, options, workers=desired.workers)
+            if folder != model.description.model_dir:
+                await self._save(self._with(model))
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with one, the others come back)
             log.error(
                 "model not restored: %s",
                 error,
@@ -188,33 +222,38 @@ class Operations:
                 version=version,
                 code="model_not_restored",
             )
-            return
-        if folder != model.description.model_dir:
-            await self._save(self._with(model))
 
-    async def _load(
+    async def _described(
+        self, source: Path, folder: Path | None, options: RegisterOptions
+    ) -> tuple[ModelFiles, ModelDescription]:
+        """The unpacked files and what they and the caller say; nothing is left when that fails."""
+        if options.model_name is not None:
+            check_name(options.model_name)
+        files = await self._unpacked(source, folder)
+        try:
+            return files, describe(files, options, self._machine.config.serving)
+        except TsdError:
+            await _in_thread(archive.discard, files.model_dir, self._folder)
+            raise
+
+    async def _enter(
         self,
-        source: Path,
-        folder: Path | None,
+        files: ModelFiles,
+        description: ModelDescription,
         options: RegisterOptions,
         *,
         workers: int | None = None,
         at_start: bool = False,
     ) -> Model:
-        """Files -> a model in the registry whose workers are starting."""
-        config = self._machine.config
-        if options.model_name is not None:
-            check_name(options.model_name)
-        files = await self._unpacked(source, folder)
+        """A model in the registry, whose workers are starting."""
         try:
-            description = describe(files, options, config.serving)
             self._registry.check_free(description.name, description.version)
             model = Model(description, self._machine, is_from_start=at_start)
         except (TsdError, OSError):
             await _in_thread(archive.discard, files.model_dir, self._folder)
             raise
         self._registry.add(model)
-        self._sources[model.name, model.version] = (source, options)
+        self._sources[model.name, model.version] = (files.source, options)
         least, most = description.min_workers, description.max_workers
         if at_start and most == 0:
             least = most = 1
@@ -222,6 +261,20 @@ class Operations:
             least, most = workers, max(workers, most)
         model.scale(least, most)
         return model
+
+    @contextmanager
+    def _change_of(self, name: str) -> Iterator[None]:
+        """One change of a model at a time: the second one is told so, at once."""
+        if name in self._changing:
+            raise Busy(
+                f"Another change to model {name} is under way.",
+                fix="wait until it is done, then try again",
+            )
+        self._changing.add(name)
+        try:
+            yield
+        finally:
+            self._changing.discard(name)
 
     async def _unpacked(self, source: Path, folder: Path | None) -> ModelFiles:
         """The model's files: those of an earlier run where they are whole, else unpacked anew."""
@@ -237,15 +290,16 @@ class Operations:
 
     async def _remove(self, model: Model) -> None:
         drain_s = self._machine.config.serving.drain_s
-        if model.state not in (ModelState.DRAINING, ModelState.UNLOADED):
-            # Out of the book only when it is gone: the same version cannot come back meanwhile.
-            await model.drain(drain_s)
-            self._registry.remove(model)
-            self._sources.pop((model.name, model.version), None)
-            await _in_thread(archive.discard, model.description.model_dir, self._folder)
+        # Out of the book only when it is gone: the same version cannot come back meanwhile.
+        await model.drain(drain_s)
+        self._registry.remove(model)
+        self._sources.pop((model.name, model.version), None)
+        await _in_thread(archive.discard, model.description.model_dir, self._folder)
 
-    def _with(self, model: Model, workers: int | None = None) -> Callable[[], state.DesiredState]:
-        """The desired state with this model as it is, or with that many workers."""
+    def _with(
+        self, model: Model, workers: int | None = None, default: str | None = None
+    ) -> Callable[[], state.DesiredState]:
+        """The desired state with this model as it is, or with those workers, or that default."""
 
         def changed() -> state.DesiredState:
             source, options = self._sources[model.name, model.version]
@@ -257,8 +311,8 @@ class Operations:
             )
             known = self._desired.models.get(model.name)
             versions = (known.versions if known else {}) | {model.version: version}
-            default = self._registry.default_version(model.name)
-            entry = state.DesiredModel(default_version=default, versions=versions)
+            default_version = default or self._registry.default_version(model.name)
+            entry = state.DesiredModel(default_version=default_version, versions=versions)
             return state.DesiredState(models=self._desired.models | {model.name: entry})
 
         return changed

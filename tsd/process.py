@@ -5,6 +5,7 @@ elsewhere; so is what its end means."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -61,8 +62,9 @@ def die_with_parent(parent_pid: int, *, wait_s: float = 5.0) -> None:
     After a double fork the parent changes once, when the process between exits: the signal is
     tied to the parent of the moment it is asked for, so that is waited for."""
     deadline = time.monotonic() + wait_s
-    while os.getppid() != parent_pid:
-        _await_exit_of_parent(deadline, parent_pid)
+    # Read once a round: between two reads it may change, and then the wrong one is waited for.
+    while (parent := os.getppid()) != parent_pid:
+        _await_exit(parent, deadline, parent_pid)
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         raise _parent_is_gone(parent_pid)
@@ -93,8 +95,17 @@ def wait_pidfd(pidfd: int) -> ExitStatus | None:
     return ExitStatus(signal=ended.si_status)
 
 
+def reap_all_but(known: set[int]) -> None:
+    """Reap children that ended and that nobody waits for: orphans that came to the subreaper."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for pid in map(int, children):
+        if pid not in known:
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
 def lock_directory(path: Path) -> int:
-    """Own a runtime directory, made if missing, for as long as the returned descriptor is open."""
+    """Own a directory, made if missing, for as long as the returned descriptor is open."""
     descriptor = _open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,8 +114,8 @@ def lock_directory(path: Path) -> int:
         os.close(descriptor)
         raise StartupError(
             f"another tsd, process {holder}, owns {path}",
-            why="one daemon at a time owns a runtime directory and the sockets in it",
-            fix="stop that daemon, or choose another directory with --runtime-dir",
+            why="one daemon at a time owns a directory and what is in it",
+            fix="stop that daemon, or choose another directory: --runtime-dir, --state-dir",
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, b"%d\n" % os.getpid())
@@ -125,14 +136,6 @@ def rss_bytes(pid: int) -> int:
     return int(fields[1]) * resource.getpagesize()
 
 
-def open_fds(pid: int) -> int:
-    """How many descriptors a process holds; 0 when it is gone."""
-    try:
-        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-    except OSError:
-        return 0
-
-
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
@@ -147,10 +150,10 @@ def _argument_area() -> tuple[int, int]:
     return int(fields[45]), int(fields[46])
 
 
-def _await_exit_of_parent(deadline: float, expected: int) -> None:
+def _await_exit(parent: int, deadline: float, expected: int) -> None:
     """Return once the present parent has exited: the kernel has re-parented us by then."""
     try:
-        pidfd = os.pidfd_open(os.getppid())
+        pidfd = os.pidfd_open(parent)
     except OSError:
         # It is between its exit and our new parent (ESRCH, EINVAL; its number may read 0): look
         # again. That takes microseconds; what stays so is a parent outside this pid namespace.

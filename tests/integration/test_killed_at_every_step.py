@@ -140,6 +140,8 @@ HOSTILE = """
         "notice[:32] + ANSWER.pack(99, 64, 0, 0, 200, 0, 0)",
         "HEADER.pack(WIRE_VERSION, NoticeKind.BATCH, 0, 0, 1, 0, 0)",
         "notice[:32] + ANSWER.pack(1, 2**40, 2**40, 0, 200, 0, 1)",
+        "HEADER.pack(WIRE_VERSION, NoticeKind.PHASE, 0, 0, 0, 0, 0) + b'loading'",
+        "HEADER.pack(WIRE_VERSION, NoticeKind.READY, 0, 0, 0, 0, 0)",
     ],
 )
 def test_f17_a_worker_that_writes_nonsense_is_killed_and_not_believed(

@@ -14,11 +14,14 @@ from tsd.api.access import CONTROL, audit, caller_of
 from tsd.api.routes import Call, CallHandler
 from tsd.errors import BadRequest, TsdError
 from tsd.http.message import Response, Stream
+from tsd.log import get_logger
 from tsd.models.description import RegisterOptions
 from tsd.operations import Operations, Progress
 from tsd.serving.model import Model
 from tsd.serving.registry import Registry
 from tsd.serving.worker_handle import WorkerHandle
+
+log = get_logger()
 
 FIRST_WORKER_ID = 9000
 LIST_LIMIT = 100
@@ -149,6 +152,13 @@ async def _answer(call: Call, work: Callable[[Progress], Awaitable[Result]]) -> 
             for_operator=call.request.door == CONTROL,
         )
         lines.say({"error": members | _traceback_of(error)})
+    except Exception as error:
+        if lines.stream is None:
+            raise
+        # A bug: one traceback in the log, a bare error outside; and the stream has to end.
+        log.exception("%s failed", call.request.path, error=repr(error))
+        bare = TsdError("Internal server error.")
+        lines.say({"error": answers.error_members(bare, 500, for_operator=False)})
     else:
         named = {"model": model.name, "version": model.version} if model else {}
         lines.say({"result": {"code": status, "status": text}, **named})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -18,6 +19,7 @@ from tsd.api.routes import Call, CallHandler
 from tsd.errors import BadRequest
 from tsd.http.message import Response, Stream
 from tsd.log import LEVELS, LogRing, Record
+from tsd.operations import furthest_behind
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.model import Model, ModelState
 from tsd.serving.registry import Registry
@@ -25,6 +27,7 @@ from tsd.serving.worker_handle import WorkerHandle, WorkerState
 
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 LOG_LINES = 100
+VERSION = package_version("tsd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,10 @@ class Observe:
 
     async def metrics_page(self, _call: Call) -> Response:
         """All figures in Prometheus' text format."""
-        page = metrics.page(
-            [model.snapshot() for model in self._registry], self._facts.connections()
+        snapshots = [model.snapshot() for model in self._registry]
+        # Rendering many models takes longer than the loop may be held. The thread only reads.
+        page = await asyncio.get_running_loop().run_in_executor(
+            None, metrics.page, snapshots, self._facts.connections()
         )
         return answers.text_answer(page, METRICS_TYPE)
 
@@ -109,7 +114,7 @@ class Observe:
             "state": self._fork_server.state.value,
         }
         body = {
-            "version": package_version("tsd"),
+            "version": VERSION,
             "pid": os.getpid(),
             "state": facts.state(),
             "uptime_s": round(time.monotonic() - facts.started_at, 1),
@@ -173,7 +178,7 @@ class Observe:
             "version": model.version,
             "is_default": self._registry.default_version(model.name) == model.version,
             "state": model.state.value,
-            "phase": min(loading) if loading else model.state.value,
+            "phase": furthest_behind(loading) if loading else model.state.value,
             "workers": states,
             "wanted_workers": model.pool.wanted,
             "queue": len(model.batcher.waiting),

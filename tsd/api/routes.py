@@ -56,7 +56,7 @@ class Router:
         try:
             segments = request.path[1:].split("/")
             if "%" in request.path:
-                segments = [unquote(segment) for segment in segments]
+                segments = [_decoded(segment) for segment in segments]
             routes = self._doors[request.door]
             prediction = routes.predictions.get(segments[0])
             if prediction is not None:
@@ -75,6 +75,14 @@ class Router:
             running.add_done_callback(self._running.discard)
 
         request.receive(when_read, limit=MAX_CALL_BYTES)
+
+
+def _decoded(segment: str) -> str:
+    """A part of the path without its percent signs; control characters have no business there."""
+    text = unquote(segment)
+    if not text.isprintable():
+        raise BadRequest("The path holds a character that is not allowed.")
+    return text
 
 
 async def _run(handler: CallHandler, request: Request, parts: dict[str, str]) -> None:

@@ -259,6 +259,8 @@ def unpack_answers(
         if not is_inside or not 200 <= status <= 599 or outcome not in OUTCOMES:
             raise ProtocolError(f"an answer is not believed: {row}")
         head = bytes(source[offset : offset + head_bytes]) if head_bytes else b""
+        if head.count(b"\0") % 2:
+            raise ProtocolError("an answer's head block has a name without a value")
         body = source[begin : begin + body_bytes]
         is_shared = place == Place.SLOT
         entries.append(AnswerEntry(job_id, OUTCOMES[outcome], status, head, body, is_shared))

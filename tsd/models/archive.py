@@ -8,7 +8,6 @@ opened, and a directory appears whole, by rename, or not at all."""
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import stat
@@ -53,6 +52,13 @@ def resolve(url: str, model_store: Path | None, *, is_local_caller: bool) -> Pat
         raise ModelNotFound(f"Given URL {url} does not match any allowed URL(s)")
     if "\0" in url:
         raise BadRequest("The url holds a NUL byte.")
+    try:
+        return _existing(url, model_store, is_local_caller=is_local_caller)
+    except OSError as error:
+        raise _not_found(url, model_store) from error
+
+
+def _existing(url: str, model_store: Path | None, *, is_local_caller: bool) -> Path:
     path = Path(url)
     if not (path.is_absolute() and is_local_caller):
         if model_store is None or path.is_absolute() or len(path.parts) != 1:
@@ -157,11 +163,8 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _place_bare_file(source: Path, folder: Path) -> None:
-    target = folder / source.name
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    # A copy: whoever writes to the source later must not change what is registered.
+    shutil.copyfile(source, folder / source.name)
     manifest = {
         "runtime": "python",
         "model": {

@@ -103,7 +103,8 @@ def read_model_yaml(path: Path) -> dict[str, Any]:
             raise InvalidArchive("The model configuration uses YAML aliases.")
         parsed = yaml.safe_load(text)
         settings = msgspec.json.encode(parsed)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
+    # Beside its own errors yaml lets through those of the values that it makes, such as dates.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as error:
         raise InvalidArchive(
             "The model configuration is not valid YAML.", why=str(error)
         ) from error

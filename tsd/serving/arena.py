@@ -35,6 +35,7 @@ class Arena:
         self.slots = SlotAllocator()
         self._waiters: deque[_Waiter] = deque()
         self._growth: asyncio.Future[None] | None = None
+        self._is_serving = False
         self._is_closed = False
 
     @property
@@ -57,7 +58,8 @@ class Arena:
     def give_back(self, slot: Slot) -> None:
         """The slot is free again; whoever waits may have it."""
         self.slots.give_back(slot)
-        if self._waiters:
+        # Whoever gets a slot may give it back at once: the loop below goes on, not a deeper one.
+        if self._waiters and not self._is_serving:
             self._serve_waiters()
 
     def sweep(self, now: float) -> None:
@@ -77,12 +79,14 @@ class Arena:
             self.segment.close()
 
     def _serve_waiters(self) -> None:
-        while self._waiters:
-            slot = self.slots.take(self._waiters[0].size)
-            if slot is None:
-                self._grow()
-                return
-            self._waiters.popleft().then(slot)
+        self._is_serving = True
+        try:
+            while self._waiters and (slot := self.slots.take(self._waiters[0].size)):
+                self._waiters.popleft().then(slot)
+        finally:
+            self._is_serving = False
+        if self._waiters:
+            self._grow()
 
     def _grow(self) -> None:
         """Reserve twice as much as now, or what the first waiter needs; up to the capacity."""

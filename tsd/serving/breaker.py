@@ -1,7 +1,7 @@
 """When the dead workers of a model are replaced, and when the model counts as failed.
 
 Plain decisions on a clock that the caller reads; pool.py acts on them. A death counts until a
-worker of the model has answered a batch: kills from outside never add up, crashes do."""
+worker of the model has answered a batch: under load kills from outside do not add up."""
 
 from __future__ import annotations
 

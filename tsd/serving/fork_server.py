@@ -5,7 +5,6 @@ Its program is tsd.worker.zygote, run by the runtime's interpreter; live workers
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import json
 import os
@@ -76,11 +75,11 @@ class ForkServer:
         self._restarts = 0
         self._is_wanted = False
         self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     def start(self) -> None:
         """Start the process; it says by itself when it is ready."""
         self._is_wanted = True
-        self.state = ForkServerState.STARTING
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         ours.settimeout(0)
@@ -108,6 +107,7 @@ class ForkServer:
             theirs.close()
             os.close(write_end)
         self.pid = self._process.pid
+        self.state = ForkServerState.STARTING
         self._watch(ours, read_end)
 
     async def wait_until_ready(self, timeout_s: float) -> None:
@@ -129,19 +129,23 @@ class ForkServer:
     ) -> int:
         """The process id of a new worker, a child of the daemon. Raises StartFailed."""
         await self.wait_until_ready(timeout_s)
-        channel = self._channel
-        if channel is None:
-            raise StartFailed("The fork server has just died.")
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._asked[arguments.request_id] = answer
         try:
-            socket.send_fds(channel, [pack_arguments(arguments)], list(descriptors))
             async with asyncio.timeout(timeout_s):
-                return await answer
+                # One at a time: it forks them one by one, and its socket holds only a few.
+                async with self._turn:
+                    self._send(arguments, descriptors)
+                    return await answer
         except (OSError, TimeoutError) as error:
             raise StartFailed("The fork server did not fork.", why=str(error)) from error
         finally:
             self._asked.pop(arguments.request_id, None)
+
+    def _send(self, arguments: WorkerArguments, descriptors: Sequence[int]) -> None:
+        if self._channel is None:
+            raise StartFailed("The fork server has just died.")
+        socket.send_fds(self._channel, [pack_arguments(arguments)], list(descriptors))
 
     def next_request_id(self) -> int:
         """A number for `WorkerArguments.request_id`."""
@@ -224,22 +228,25 @@ class ForkServer:
         self._changed.set()
         self._fail_asked()
         if self._is_wanted:
-            self._restart_later(loop)
+            status = self._process.returncode
+            self._restart_later(loop, f"the fork server ended with status {status}")
 
     def _fail_asked(self) -> None:
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(StartFailed("The fork server died."))
 
-    def _restart_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        status = self._process.returncode if self._process else None
-        self.last_error = f"the fork server ended with status {status}"
-        delay_s = min(0.5 * 2.0**self._restarts, MAX_RESTART_DELAY_S)
+    def _restart_later(self, loop: asyncio.AbstractEventLoop, why: str) -> None:
+        self.last_error = why
+        delay_s = min(0.5 * 2.0 ** min(self._restarts, 10), MAX_RESTART_DELAY_S)
         self._restarts += 1
         log.error("%s; next start in %.1f s", self.last_error, delay_s, code="fork_server_died")
-        loop.call_later(delay_s, self._restart)
+        loop.call_later(delay_s, self._restart, loop)
 
-    def _restart(self) -> None:
-        if self._is_wanted:
-            with contextlib.suppress(StartFailed):
-                self.start()
+    def _restart(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._is_wanted:
+            return
+        try:
+            self.start()
+        except (StartFailed, OSError) as error:
+            self._restart_later(loop, f"{error} {getattr(error, 'why', '')}".strip())

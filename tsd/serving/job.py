@@ -68,10 +68,14 @@ class Job:
 
 @dataclass(slots=True)
 class Batch:
-    """Jobs that share one forward pass; `grant`: where their large answers may be written."""
+    """Jobs that share one forward pass; `grant`: where their large answers may be written.
+
+    `unread`: answers that still lie in the grant; `has_asked`, `is_waiting`: for a larger one."""
 
     id: int
     jobs: list[Job]
     grant: Slot | None
     sent_at: float
     unread: int = 0
+    has_asked: bool = False
+    is_waiting: bool = False

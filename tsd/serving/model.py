@@ -14,7 +14,6 @@ from tsd.errors import (
     DeadlinePassed,
     Draining,
     ModelFailed,
-    NoRoom,
     NoWorkers,
     StartFailed,
     TsdError,
@@ -206,7 +205,8 @@ class Model:
         if self._sweep is not None:
             self._sweep.cancel()
         self.arena.close()
-        self._move(ModelState.UNLOADED)
+        if self.state is not ModelState.UNLOADED:
+            self._move(ModelState.UNLOADED)
 
     async def wait_until_settled(self) -> None:
         """Return when the model is ready or failed."""
@@ -273,6 +273,8 @@ class Model:
 
     def _on_change(self) -> None:
         self._follow_pool()
+        if self._sweep is None and self._needs_sweep():
+            self._start_sweep()
         if self._watchers:
             watchers, self._watchers = self._watchers, []
             for watcher in watchers:
@@ -305,8 +307,15 @@ class Model:
         for job in [job for job in self._open.values() if job.deadline <= now]:
             if not job.is_done:
                 self._fail(job, DeadlinePassed("No answer within the request's deadline."))
-        if self._open or self.arena.has_waiters or self.pool.has_starting:
+        self.batcher.remove_done()
+        if self._needs_sweep():
             self._start_sweep()
+
+    def _needs_sweep(self) -> bool:
+        """Whether anything here has a time by which it must have happened."""
+        if self.state is ModelState.UNLOADED:
+            return False
+        return bool(self._open or self.arena.has_waiters or self.pool.has_timeouts)
 
     def _fail(self, job: Job, error: TsdError) -> None:
         """An outcome that no worker gave. A running job's slot stays until its batch is back."""
@@ -360,11 +369,6 @@ class Model:
 def workers_between(wanted: int, least: int, most: int) -> int:
     """TorchServe's rule of scaling: brought up to the least, cut down to the most."""
     return max(least, min(wanted, most))
-
-
-def room_refused() -> NoRoom:
-    """The error of a request for which the arena had no room until its deadline."""
-    return NoRoom("No room for the request's body.")
 
 
 def _worker_plan(description: ModelDescription, machine: Machine) -> WorkerPlan:

@@ -87,14 +87,14 @@ class Pool:
         self._events = events
         self._breaker = Breaker()
         self._idle: list[WorkerHandle] = []
-        self._starts: set[asyncio.Task[None]] = set()
+        self._starts: dict[WorkerHandle, asyncio.Task[None]] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     @property
     def is_failed(self) -> bool:
-        """Whether the breaker is open: workers die or cannot be loaded."""
-        return self._breaker.is_open
+        """Whether nobody serves and the breaker is open: workers die or cannot be loaded."""
+        return self._breaker.is_open and not self.serving
 
     @property
     def serving(self) -> int:
@@ -111,7 +111,8 @@ class Pool:
         self.wanted = wanted
         kept = [w for w in self.workers.values() if w.state is not WorkerState.STOPPING]
         for worker in sorted(kept, key=lambda worker: worker.number)[wanted:]:
-            self._retire(worker)
+            busy_s = self.plan.response_timeout_s if worker.outstanding else 0.0
+            self._retire(worker, self._config.serving.stop_s + busy_s)
         self._start_missing()
         self._events.on_change()
 
@@ -126,14 +127,15 @@ class Pool:
         worker.give(jobs)
 
     @property
-    def has_starting(self) -> bool:
-        """Whether a start-up timeout is running."""
-        return any(w.state is WorkerState.STARTING for w in self.workers.values())
+    def has_timeouts(self) -> bool:
+        """Whether a start-up timeout or a response timeout is running."""
+        return any(w.state is WorkerState.STARTING or w.outstanding for w in self.workers.values())
 
     def sweep(self, now: float) -> list[Job]:
         """End workers that overran a timeout; the jobs of which one was running too long."""
         hung: list[Job] = []
         for worker in self.workers.values():
+            worker.sweep(now)
             if worker.runs_since(now) > self.plan.response_timeout_s:
                 hung += worker.outstanding[0].jobs
                 worker.end_hung()
@@ -142,25 +144,31 @@ class Pool:
         return hung
 
     def stop(self) -> None:
-        """Nobody is wanted any more."""
+        """Nobody is wanted any more, and nobody waits for what still runs."""
+        self.wanted = 0
         if self._retry is not None:
             self._retry.cancel()
-        self.scale(0)
+        for worker in list(self.workers.values()):
+            self._retire(worker, self._config.serving.stop_s)
+        self._events.on_change()
 
     def _next_ahead(self) -> WorkerHandle | None:
-        """A busy worker that has one batch and could have the next one waiting at its door."""
-        for worker in self.workers.values():
-            if worker.state is WorkerState.BUSY and len(worker.outstanding) == 1:
-                return worker
-        return None
+        """A busy worker that could have its next batch waiting at its door: the freshest one.
 
-    def _retire(self, worker: WorkerHandle) -> None:
+        Not where a batch is one job: that one would wait behind it beside a worker that is free."""
+        if self.plan.arguments.batch_size == 1:
+            return None
+        busy = (w for w in self.workers.values() if w.state is WorkerState.BUSY)
+        takers = [worker for worker in busy if len(worker.outstanding) == 1]
+        return max(takers, key=lambda worker: worker.outstanding[0].sent_at, default=None)
+
+    def _retire(self, worker: WorkerHandle, grace_s: float) -> None:
         if worker in self._idle:
             self._idle.remove(worker)
-        worker.stop(self._config.serving.stop_s + self._busy_grace_s(worker))
-
-    def _busy_grace_s(self, worker: WorkerHandle) -> float:
-        return self.plan.response_timeout_s if worker.outstanding else 0.0
+        worker.stop(grace_s)
+        if worker.pid == 0 and worker in self._starts:
+            # It waits for the fork server, which may never come.
+            self._starts[worker].cancel()
 
     def _start_missing(self) -> None:
         """One trial at a time while the breaker is open; else as many as are missing."""
@@ -178,35 +186,43 @@ class Pool:
         worker = WorkerHandle(arguments, self._arena, self._config.log)
         self.workers[number] = worker
         start = self._loop.create_task(self._start(worker))
-        self._starts.add(start)
-        start.add_done_callback(self._starts.discard)
+        self._starts[worker] = start
+        start.add_done_callback(lambda _start: self._starts.pop(worker))
 
     async def _start(self, worker: WorkerHandle) -> None:
         events = WorkerEvents(
             on_phase=self._on_phase,
+            on_ready=self._on_ready,
             on_answers=self._on_answers,
             on_exit=self._on_exit,
             give_back_slot=self._events.give_back_slot,
         )
         try:
+            # The runtime's own start is not the model's: that one's timeout begins after it.
+            await self._fork_server.wait_until_ready(self._config.serving.startup_timeout_s)
             await worker.start(self._fork_server, events, self.plan.startup_timeout_s)
-        except (TsdError, OSError) as error:
+        except (TsdError, OSError, asyncio.CancelledError) as error:
             del self.workers[worker.number]
             worker.exit_text = f"{error} {getattr(error, 'why', '')}".strip()
-            if not worker.was_told_to_stop:
+            if worker.was_told_to_stop:
+                self._start_missing()
+                self._events.on_change()
+            else:
                 self._replace(worker)
             return
         if self.workers.get(worker.number) is not worker or worker.state is WorkerState.STOPPING:
             # It was retired while it was being forked.
             worker.kill("it is no longer wanted")
 
-    def _on_phase(self, worker: WorkerHandle) -> None:
-        if worker.state is WorkerState.IDLE:
-            self._breaker.started()
-            self._idle.append(worker)
-            self._events.on_free()
-            # After a successful trial the others may come, too.
-            self._start_missing()
+    def _on_phase(self, _worker: WorkerHandle) -> None:
+        self._events.on_change()
+
+    def _on_ready(self, worker: WorkerHandle) -> None:
+        self._breaker.started()
+        self._idle.append(worker)
+        self._events.on_free()
+        # After a successful trial the others may come, too.
+        self._start_missing()
         self._events.on_change()
 
     def _on_answers(self, worker: WorkerHandle, batch: Batch) -> None:

@@ -80,12 +80,17 @@ class Registry:
         if not entry.versions:
             del self._entries[model.name]
 
+    def check_version(self, name: str, version: str) -> Model:
+        """The version that may become the default."""
+        model = self._entry(name).versions.get(version)
+        if model is None:
+            raise VersionNotFound(f"Model version {version} does not exist for model {name}")
+        return model
+
     def set_default(self, name: str, version: str) -> None:
         """Make a version the one that answers when none is named."""
-        entry = self._entry(name)
-        if version not in entry.versions:
-            raise VersionNotFound(f"Model version {version} does not exist for model {name}")
-        entry.default_version = version
+        self.check_version(name, version)
+        self._entry(name).default_version = version
 
     def set_default_if_known(self, name: str, version: str) -> None:
         """As `set_default`, for a version that may not have come back."""

@@ -27,6 +27,7 @@ from tsd.errors import (
 from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.channel import receive_notice, send_notice
 from tsd.ipc.layout import (
+    BODY_ALIGNMENT,
     AnswerEntry,
     Header,
     NoticeKind,
@@ -48,6 +49,7 @@ from tsd.settings import LogSettings
 
 # Below this an answer is copied out of the segment and joined with its headers in one write.
 COPIED_BYTES = 262_144
+SLOT_PADDING = 2 * BODY_ALIGNMENT
 
 log = get_logger()
 
@@ -76,6 +78,7 @@ class WorkerEvents:
     """What the pool is told: each call names the worker first."""
 
     on_phase: Callable[[WorkerHandle], None]
+    on_ready: Callable[[WorkerHandle], None]
     on_answers: Callable[[WorkerHandle, Batch], None]
     on_exit: Callable[[WorkerHandle, list[Batch]], None]
     give_back_slot: Callable[[Slot], None]
@@ -111,6 +114,7 @@ class WorkerHandle:
         self._channel: socket.socket | None = None
         self._usual_answer_bytes = 0
         self._next_batch_id = 0
+        self._forked_at = 0.0
 
     @property
     def pid(self) -> int:
@@ -123,12 +127,18 @@ class WorkerHandle:
         return self.state in (WorkerState.IDLE, WorkerState.BUSY)
 
     def runs_since(self, now: float) -> float:
-        """Seconds since its running batch began; 0 when none runs."""
-        return now - self.outstanding[0].sent_at if self.outstanding else 0.0
+        """Seconds since its running batch began; 0 when none runs, or it waits for room."""
+        if not self.outstanding or self.outstanding[0].is_waiting:
+            return 0.0
+        return now - self.outstanding[0].sent_at
+
+    def sweep(self, now: float) -> None:
+        """Answers for which there is no room until the deadline are refused."""
+        self._answers.sweep(now)
 
     def starts_since(self, now: float) -> float:
         """Seconds since it was forked, while it is not ready yet; else 0."""
-        return now - self.asked_at if self.state is WorkerState.STARTING and self.pid else 0.0
+        return now - self._forked_at if self.state is WorkerState.STARTING and self.pid else 0.0
 
     async def start(self, fork_server: ForkServer, events: WorkerEvents, timeout_s: float) -> None:
         """Have the process forked and watch it. Raises StartFailed, then nothing is left."""
@@ -138,16 +148,19 @@ class WorkerHandle:
             self._channel = await self._process.fork(
                 fork_server, self.arguments, segments, timeout_s
             )
-        except (TsdError, OSError):
+        except BaseException:
             self._answers.close()
             self._move(WorkerState.EXITED)
             raise
+        self._forked_at = time.monotonic()
         self._loop.add_reader(self._channel.fileno(), self._on_readable)
 
     def give(self, jobs: list[Job]) -> None:
         """Hand a batch over. The caller has made sure that the worker is serving."""
         self._next_batch_id += 1
-        grant = self._take_grant(self._usual_answer_bytes * len(jobs))
+        # Not for a batch that goes ahead: it could hold the room that the running one needs.
+        usual = 0 if self.outstanding else self._usual_answer_bytes * len(jobs)
+        grant = self._answers.slots.take(usual) if usual else None
         batch = Batch(self._next_batch_id, jobs, grant, time.monotonic(), len(jobs))
         for job in jobs:
             job.is_running = True
@@ -230,8 +243,13 @@ class WorkerHandle:
         if self.outstanding:
             # The next one begins now, not when it was sent ahead.
             self.outstanding[0].sent_at = time.monotonic()
+        shared = [len(e.body) + len(e.head) + SLOT_PADDING for e in entries if e.is_shared]
+        self._usual_answer_bytes = max(shared, default=0)
         for entry, job in zip(entries, batch.jobs, strict=True):
-            self._deliver(batch, job, entry)
+            try:
+                self._deliver(batch, job, entry)
+            except Exception:  # noqa: BLE001 (a bug of ours must not cost the others their answers)
+                self._log.exception("an answer could not be delivered")
         self._events.on_answers(self, batch)
 
     def _deliver(self, batch: Batch, job: Job, entry: AnswerEntry) -> None:
@@ -239,10 +257,6 @@ class WorkerHandle:
             self._events.give_back_slot(job.slot)
             job.slot = None
         is_shared = entry.is_shared and len(entry.body) >= COPIED_BYTES
-        if entry.is_shared:
-            self._usual_answer_bytes = max(
-                self._usual_answer_bytes, len(entry.body) + len(entry.head) + 128
-            )
         if job.is_done or not is_shared:
             self._count_read(batch)
         if job.is_done:
@@ -281,30 +295,34 @@ class WorkerHandle:
         batch = self.outstanding[0] if self.outstanding else None
         if batch is None or header.batch_id != batch.id:
             raise ProtocolError("a need for a batch that is not running")
+        if batch.has_asked:
+            raise ProtocolError("a second need of one batch")
+        batch.has_asked = batch.is_waiting = True
         if batch.grant is not None:
             self._answers.give_back(batch.grant)
             batch.grant = None
-        deadline = max(job.deadline for job in batch.jobs)
+        deadline = min(job.deadline for job in batch.jobs)
         self._answers.take(header.first, deadline, lambda slot: self._grant(batch, slot))
 
     def _grant(self, batch: Batch, slot: Slot | None) -> None:
         if self.state is WorkerState.EXITED or self._channel is None:
             return
-        batch.grant = slot
+        batch.grant, batch.is_waiting, batch.sent_at = slot, False, time.monotonic()
         place = (slot.offset, slot.size) if slot else (0, 0)
         try:
             self._send(pack_notice(NoticeKind.GRANT, batch.id, *place))
         except OSError as error:
             self.kill(f"it does not take notices: {error}")
 
-    def _take_grant(self, size: int) -> Slot | None:
-        return self._answers.slots.take(size) if size else None
-
     def _on_phase(self, _header: Header, notice: bytes) -> None:
+        if self.state not in (WorkerState.STARTING, WorkerState.STOPPING):
+            raise ProtocolError("a phase of a worker that is ready")
         self.phase = unpack_text(notice)[:32]
         self._events.on_phase(self)
 
     def _on_ready(self, _header: Header, _notice: bytes) -> None:
+        if self.state is WorkerState.STOPPING:
+            return
         if self.state is not WorkerState.STARTING:
             raise ProtocolError("ready twice")
         self.phase = "ready"
@@ -312,7 +330,7 @@ class WorkerHandle:
         self.ready_after_s = time.monotonic() - self.asked_at
         self._move(WorkerState.IDLE)
         self._log.info("worker ready in %.0f ms", self.ready_after_s * 1000, code="worker_ready")
-        self._events.on_phase(self)
+        self._events.on_ready(self)
 
     def _on_failed(self, _header: Header, notice: bytes) -> None:
         self.traceback = unpack_text(notice)

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 from tsd import process
-from tsd.errors import TsdError
 from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.channel import channel_pair
 from tsd.serving.fork_server import ForkServer
@@ -54,7 +53,7 @@ class WorkerProcess:
             asked = replace(arguments, request_id=fork_server.next_request_id())
             self.pid = await fork_server.fork(asked, lent, timeout_s)
             self._pidfd = process.open_pidfd(self.pid)
-        except (TsdError, OSError):
+        except BaseException:
             ours.close()
             for read_end, _ in pipes:
                 os.close(read_end)

@@ -59,6 +59,11 @@ def test_a_known_path_with_another_method_is_405_and_others_are_404() -> None:
         assert answer(path).startswith(b"HTTP/1.1 404 Not Found"), path
 
 
+def test_a_path_with_a_control_character_is_refused() -> None:
+    for path in ("/models/a%00b", "/models/%0d%0aX", "/any%1b"):
+        assert answer(path).startswith(b"HTTP/1.1 400 Bad Request"), path
+
+
 def test_an_error_of_ours_is_told_and_a_bug_is_not() -> None:
     assert b"HTTP/1.1 507" in answer("/refused")
     assert b"disk full" in answer("/refused")

@@ -74,8 +74,9 @@ def test_a_batch_arrives_as_it_was_sent(
     assert all(entry.body.readonly for entry in entries)
 
 
+ANSWER_HEAD = HEAD.filter(lambda head: head.count(b"\0") % 2 == 0)
 ANSWERS = st.lists(
-    st.tuples(HEAD, BODY, st.sampled_from(Outcome), st.integers(200, 599)), max_size=20
+    st.tuples(ANSWER_HEAD, BODY, st.sampled_from(Outcome), st.integers(200, 599)), max_size=20
 )
 
 
@@ -146,6 +147,12 @@ def test_an_answer_with_an_unknown_word_is_not_believed(
 def test_a_foreign_header_is_not_believed(notice: bytes) -> None:
     with pytest.raises(ProtocolError):
         unpack_header(notice)
+
+
+def test_a_head_with_a_lonely_name_is_not_believed() -> None:
+    answers = [OutgoingAnswer(1, Outcome.OK, 200, b"reason\0name", b"body")]
+    with pytest.raises(ProtocolError):
+        unpack_answers(pack_answers(1, answers), 1, memoryview(b""), (0, 0))
 
 
 def test_more_descriptors_than_bytes_are_not_believed() -> None:

@@ -100,6 +100,7 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
         "a: !!python/object:os.system {}",
         "a: &x [1, 2]\nb: *x",
         "a: " + "[" * 3000,
+        "released: 2024-02-30",
         "a: " + "x" * 70_000,
         "a: " + "x" * 300_000,
         "a: \xff".encode("latin-1").decode("latin-1") + "\x00",

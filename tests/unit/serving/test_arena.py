@@ -74,6 +74,25 @@ def test_who_finds_it_full_waits_in_order_for_a_slot_to_come_back() -> None:
     with_arena(scenario)
 
 
+def test_a_thousand_that_give_their_slot_back_at_once_cost_no_depth() -> None:
+    async def scenario(arena: Arena) -> None:
+        whole = await Asked(arena, CAPACITY).slot()
+        assert whole is not None
+        served: list[Slot] = []
+
+        def give_back(slot: Slot | None) -> None:
+            assert slot is not None
+            served.append(slot)
+            arena.give_back(slot)
+
+        for _ in range(5_000):
+            arena.take(CAPACITY, 1e12, give_back)
+        arena.give_back(whole)
+        assert len(served) == 5_000
+
+    with_arena(scenario)
+
+
 def test_who_waits_past_the_deadline_gets_none() -> None:
     async def scenario(arena: Arena) -> None:
         await Asked(arena, CAPACITY).slot()
