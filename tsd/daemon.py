@@ -24,7 +24,8 @@ from tsd.errors import TsdError
 from tsd.log import Log, get_logger
 from tsd.operations import Operations
 from tsd.serving.fork_server import ForkServer
-from tsd.serving.model import Machine, ModelState
+from tsd.serving.model import ModelState
+from tsd.serving.plan import Machine
 from tsd.serving.registry import Registry
 from tsd.serving.worker_output import WorkerOutput
 from tsd.settings import Config

@@ -23,7 +23,8 @@ from tsd.models.description import (
     check_name,
     describe,
 )
-from tsd.serving.model import Machine, Model, workers_between
+from tsd.serving.model import Model, workers_between
+from tsd.serving.plan import Machine
 from tsd.serving.registry import Registry
 from tsd.settings import ArchiveSettings, Config
 

@@ -5,7 +5,7 @@ How requests are read is told in head.py and body.py; when answers leave, in ans
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
@@ -44,6 +44,10 @@ class Carrier(Protocol):
     """What a request needs of the connection that it came by."""
 
     @property
+    def origin(self) -> Origin:
+        """Who is at the other end."""
+
+    @property
     def is_congested(self) -> bool:
         """The client takes less than it is sent."""
 
@@ -62,17 +66,14 @@ class Head:
     # Raw, and always path and query, whatever form the client chose.
     target: bytes
     headers: list[tuple[bytes, bytes]]
-    path: str = field(init=False)
-    query: str = field(init=False)
+    path: str
+    query: str
     # None: the length is not known before the end (chunked).
     content_length: int | None = 0
     is_http_1_0: bool = False
     expects_continue: bool = False
     # The client wants the connection closed after the answer.
     is_last: bool = False
-
-    def __post_init__(self) -> None:
-        self.path, _, self.query = self.target.decode("latin-1").partition("?")
 
 
 class Request:
@@ -91,9 +92,9 @@ class Request:
     answer: Response | None = None
     streamed: Stream | None = None
 
-    def __init__(self, carrier: Carrier, origin: Origin, head: Head, accepted_at: float) -> None:
+    def __init__(self, carrier: Carrier, head: Head, accepted_at: float) -> None:
         self._carrier = carrier
-        self.origin = origin
+        self.origin = carrier.origin
         self.method = head.method
         self.path = head.path
         self.headers = head.headers
@@ -253,5 +254,5 @@ def whole(response: Response, *, has_body: bool, is_last: bool) -> bytes:
         response.reason,
         response.head,
         len(response.body),
-        bytes(response.body) if has_body else b"",
+        response.body if has_body else b"",
     )

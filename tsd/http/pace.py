@@ -12,11 +12,10 @@ LINGER_S = 2.0
 class Pace:
     """The instants that matter in one connection's life."""
 
-    __slots__ = ("_limits", "head_since", "idle_since", "is_fresh", "lingers_until")
+    __slots__ = ("_limits", "idle_since", "is_fresh", "lingers_until")
 
     def __init__(self, limits: HttpSettings, now: float) -> None:
         self._limits = limits
-        self.head_since = now
         # When the connection was first seen idle; None since the last byte.
         self.idle_since: float | None = now
         # Nothing has come yet.
@@ -31,9 +30,9 @@ class Pace:
         """Whether the client has had its time to see the last answer."""
         return self.lingers_until is not None and now >= self.lingers_until
 
-    def is_head_slow(self, now: float) -> bool:
+    def is_head_slow(self, since: float, now: float) -> bool:
         """Whether a head that has begun should be complete by now."""
-        return now - self.head_since > self._limits.header_timeout_s
+        return now - since > self._limits.header_timeout_s
 
     def is_body_slow(self, body: Body, now: float) -> bool:
         """Whether less of the body has come than the rate asks for."""

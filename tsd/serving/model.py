@@ -8,7 +8,6 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tsd.errors import (
     DeadlinePassed,
@@ -20,7 +19,6 @@ from tsd.errors import (
     WorkerDied,
     WorkerHung,
 )
-from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.layout import inline_limit
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
@@ -28,11 +26,10 @@ from tsd.metrics import ModelFigures, ModelSnapshot
 from tsd.models.description import ModelDescription
 from tsd.serving.arena import Arena
 from tsd.serving.batcher import Batcher, BatchLimits
-from tsd.serving.fork_server import ForkServer
 from tsd.serving.job import Batch, Job
-from tsd.serving.pool import Pool, PoolEvents, WorkerPlan
+from tsd.serving.plan import Machine, worker_plan
+from tsd.serving.pool import Pool, PoolEvents
 from tsd.serving.worker_handle import WorkerHandle, WorkerState
-from tsd.settings import Config
 
 SWEEP_S = 0.25
 MAX_ATTEMPTS = 2
@@ -57,16 +54,6 @@ MOVES = {
     ModelState.DRAINING: {ModelState.UNLOADED},
     ModelState.UNLOADED: set[ModelState](),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What models share: the configuration, the fork server, the devices, the daemon's pid."""
-
-    config: Config
-    fork_server: ForkServer
-    devices: tuple[str, ...]
-    pid: int
 
 
 class Model:
@@ -98,7 +85,7 @@ class Model:
         )
         self.batcher = Batcher(limits, self._has_worker, self._give, self._loop)
         self.pool = Pool(
-            _worker_plan(description, machine),
+            worker_plan(description, machine),
             machine.fork_server,
             self.arena,
             machine.config,
@@ -369,28 +356,3 @@ class Model:
 def workers_between(wanted: int, least: int, most: int) -> int:
     """TorchServe's rule of scaling: brought up to the least, cut down to the most."""
     return max(least, min(wanted, most))
-
-
-def _worker_plan(description: ModelDescription, machine: Machine) -> WorkerPlan:
-    serving = machine.config.serving
-    arguments = WorkerArguments(
-        request_id=0,
-        model_name=description.name,
-        model_version=description.version,
-        number=0,
-        device="cpu",
-        gpu_id=None,
-        model_dir=str(description.model_dir),
-        handler=description.handler,
-        manifest=description.manifest,
-        model_yaml=description.model_yaml,
-        batch_size=description.batch_size,
-        threads=serving.threads,
-        arena_bytes=serving.arena_bytes,
-        answers_bytes=serving.answers_bytes,
-        daemon_pid=machine.pid,
-    )
-    devices = ("cpu",) if description.device_type == "cpu" else machine.devices
-    return WorkerPlan(
-        arguments, devices, description.startup_timeout_s, description.response_timeout_s
-    )

@@ -9,31 +9,21 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tsd.errors import TsdError
-from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
 from tsd.serving.arena import Arena
 from tsd.serving.breaker import Breaker
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.job import Batch, Job
+from tsd.serving.plan import WorkerPlan, with_place
 from tsd.serving.worker_handle import WorkerEvents, WorkerHandle, WorkerState
 from tsd.settings import Config
 
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerPlan:
-    """What every worker of the model is made from; a number and a device make it a worker's."""
-
-    arguments: WorkerArguments
-    devices: tuple[str, ...]
-    startup_timeout_s: float
-    response_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +172,7 @@ class Pool:
     def _start_one(self) -> None:
         number = next(n for n in range(1, len(self.workers) + 2) if n not in self.workers)
         device = self.plan.devices[(number - 1) % len(self.plan.devices)]
-        arguments = _with_place(self.plan.arguments, number, device)
+        arguments = with_place(self.plan.arguments, number, device)
         worker = WorkerHandle(arguments, self._arena, self._config.log)
         self.workers[number] = worker
         start = self._loop.create_task(self._start(worker))
@@ -266,8 +256,3 @@ class Pool:
             self._retry.cancel()
         self._retry = self._loop.call_later(delay_s, self._start_missing)
         self._events.on_change()
-
-
-def _with_place(arguments: WorkerArguments, number: int, device: str) -> WorkerArguments:
-    gpu_id = int(device.partition(":")[2]) if device.startswith("cuda:") else None
-    return replace(arguments, number=number, device=device, gpu_id=gpu_id)

@@ -4,29 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.http.wire import Client, answer, echo, settings, told
-from tsd.http.connection import DROPPED_BYTES
+from tests.unit.http.wire import GET, Client, answer, echo, post, refuse, settings, silent
 from tsd.http.message import CONTINUE, Request, Response
+from tsd.http.reader import DROPPED_BYTES
 from tsd.http.refusal import REFUSALS
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-def post(size: int, extra: bytes = b"") -> bytes:
-    return b"POST / HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n" % (extra, size)
-
-
-def silent(request: Request) -> None:
-    """Answer later, or not at all."""
-
-
-def refuse(request: Request) -> None:
-    """Answer without having asked for the body."""
-    if request.method == "POST":
-        request.respond(Response(404))
-    else:
-        request.respond(Response(200, told(request)))
-
 
 # Pipelining.
 
@@ -63,21 +44,6 @@ def test_bytes_that_come_though_nothing_is_read_are_kept_in_order() -> None:
     client.requests[0].respond(Response(200))
     client.requests[1].respond(Response(200))
     assert client.got == answer(b"") * 2
-
-
-# A body that waits for its place.
-
-
-@pytest.mark.parametrize("came", [0, 1, 3])
-def test_nothing_is_read_until_the_body_has_a_place(came: int) -> None:
-    client = Client(silent)
-    client.send(post(3) + b"abc"[:came])
-    assert not client.wire.is_reading()
-    client.wire.inbox.append(b"abc"[came:] + GET)
-    client.requests[0].receive(lambda whole: whole.respond(Response(200, whole.body)))
-    client.turn()
-    client.requests[1].respond(Response(200))
-    assert client.got == answer(b"abc") + answer(b"")
 
 
 def test_the_end_of_the_client_is_seen_while_the_answer_is_made() -> None:
@@ -131,63 +97,6 @@ def test_a_refusal_before_the_body_tells_no_client_to_send_it() -> None:
     client.send(post(1, b"Expect: 100-continue\r\n"))
     assert client.got == answer(b"", status=404, is_last=True)
     assert client.is_ended
-
-
-# Refusals before the body.
-
-
-@pytest.mark.parametrize("came", [0, 1, 3])
-def test_a_small_refused_body_is_dropped_and_the_connection_kept(came: int) -> None:
-    client = Client(refuse)
-    client.send(post(3) + b"abc"[:came])
-    assert client.got == answer(b"", status=404)
-    client.send(b"abc"[came:] + GET)
-    assert client.got == answer(b"", status=404) + answer(b"GET / |")
-
-
-def test_a_refusal_may_come_while_the_body_waits_for_its_place() -> None:
-    client = Client(silent)
-    client.send(post(3) + b"ab")
-    client.wire.inbox.append(b"c" + GET)
-    client.requests[0].respond(Response(503))
-    client.turn()
-    client.requests[1].respond(Response(200))
-    assert client.got == answer(b"", status=503) + answer(b"")
-
-
-def test_a_refusal_may_come_before_anything_of_the_body() -> None:
-    client = Client(silent)
-    client.send(post(3))
-    client.requests[0].respond(Response(503))
-    client.send(b"abc" + GET)
-    assert len(client.requests) == 2
-
-
-def test_a_refused_body_is_dropped_only_up_to_the_bound() -> None:
-    for size, ends in ((DROPPED_BYTES, False), (DROPPED_BYTES + 1, True)):
-        client = Client(refuse)
-        client.send(post(size))
-        assert client.got == answer(b"", status=404, is_last=ends)
-        assert client.is_ended == ends
-
-
-def test_a_refused_chunked_body_ends_the_connection() -> None:
-    client = Client(refuse)
-    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n")
-    assert client.got == answer(b"", status=404, is_last=True)
-    assert client.is_ended
-
-
-def test_an_answer_may_come_while_the_body_is_read() -> None:
-    calls: list[str] = []
-    client = Client(lambda request: request.receive(lambda _whole: calls.append("complete")))
-    client.send(post(3) + b"a")
-    client.requests[0].respond(Response(504))
-    client.send(b"bc" + GET)
-    assert client.got == answer(b"", status=504)
-    assert len(client.requests) == 2
-    # Only the second one, which has no body.
-    assert calls == ["complete"]
 
 
 def test_after_the_last_answer_input_is_dropped_until_the_client_ends() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.http.wire import Client, answer, echo, settings
-from tsd.http.head import KNOWN_HEADS, SEEN_HEADS
+from tsd.http.head import KNOWN_HEADS, SEEN_HEADS, KnownHeads
 from tsd.http.message import Request, Response
 from tsd.http.refusal import REFUSALS
 
@@ -296,8 +296,19 @@ def test_a_head_seen_before_is_known_again_and_gives_a_new_request() -> None:
 def test_no_more_heads_are_remembered_than_the_bound() -> None:
     client = Client(lambda request: request.respond(Response(204)))
     for number in range(KNOWN_HEADS + 2):
-        client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number * 3)
-    assert len(client.known_heads.heads) == 2
+        client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+        client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % (number % 2))
+        client.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+    assert 0 < len(client.known_heads.heads) < KNOWN_HEADS
+
+
+def test_a_head_that_many_connections_send_is_remembered_for_all() -> None:
+    known = KnownHeads()
+    for _connection in range(2):
+        client = Client(known_heads=known)
+        client.send((GET + HOST + b"\r\n") * 2)
+        assert client.got == answer(b"GET / |") * 2
+    assert list(known.heads) == [GET + HOST + b"\r\n"]
 
 
 def test_heads_that_come_once_are_not_remembered() -> None:

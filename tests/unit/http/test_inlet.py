@@ -121,3 +121,26 @@ def test_a_body_that_comes_late_to_its_room_was_held_back_meanwhile() -> None:
     assert room == BODY
     client.requests[1].respond(Response(200, told(client.requests[1])))
     assert client.got == answer(b"ok") + answer(b"GET /b |")
+
+
+def test_nothing_is_read_into_a_room_that_was_given_back() -> None:
+    rooms = Rooms()
+    waiting: list[Request] = []
+
+    def first_waits(request: Request) -> None:
+        if request.path == "/b":
+            waiting.append(request)
+        else:
+            rooms(request)
+
+    client = Client(first_waits)
+    client.send(NEXT + HEAD + BODY[:5])
+    # The answer to the first request ends the connection while the second one's body is read.
+    waiting[0].respond(Response(500, is_last=True))
+    client.turn()
+    assert rooms.lost == 1
+    client.send(BODY[5:])
+    assert rooms.rooms[0] == BODY[:5].ljust(SIZE, b"\0")
+    assert client.got == answer(b"", status=500, is_last=True)
+    client.end()
+    assert client.wire.is_closing()

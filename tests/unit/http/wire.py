@@ -15,6 +15,7 @@ from tsd.settings import HttpSettings
 
 Handler = Callable[[Request], None]
 HIGH_WATER = 65_536
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def echo(request: Request) -> None:
@@ -30,6 +31,22 @@ def told(request: Request) -> bytes:
 def settings(**changes: float) -> HttpSettings:
     """The defaults, but for some."""
     return msgspec.structs.replace(HttpSettings(), **changes)
+
+
+def post(size: int, extra: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n" % (extra, size)
+
+
+def silent(request: Request) -> None:
+    """Answer later, or not at all."""
+
+
+def refuse(request: Request) -> None:
+    """Answer without having asked for the body."""
+    if request.method == "POST":
+        request.respond(Response(404))
+    else:
+        request.respond(Response(200, told(request)))
 
 
 class Wire(asyncio.Transport):
@@ -124,12 +141,17 @@ class Wire(asyncio.Transport):
 class Client:
     """One client of a connection, and the application behind it."""
 
-    def __init__(self, handler: Handler = echo, limits: HttpSettings | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler = echo,
+        limits: HttpSettings | None = None,
+        known_heads: KnownHeads | None = None,
+    ) -> None:
         self.now = 1000.0
         self.soon: list[Callable[[], None]] = []
         self.requests: list[Request] = []
         self.refusals: list[int] = []
-        self.known_heads = KnownHeads()
+        self.known_heads = KnownHeads() if known_heads is None else known_heads
         self.forgotten: list[Connection] = []
         self._handler = handler
         self.wire = Wire()
