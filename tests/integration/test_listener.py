@@ -141,6 +141,25 @@ def test_a_refusal_reaches_a_client_that_is_still_sending() -> None:
     on_uvloop(main)
 
 
+def test_who_has_just_connected_is_answered_though_draining() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        bound = bind_tcp(LOCAL, 0, 16)
+        async with listening(bound, hello) as listener:
+            with connected(bound.getsockname()) as first, connected(bound.getsockname()) as late:
+                first.settimeout(0)
+                late.settimeout(0)
+                first.send(GET)
+                assert await loop.sock_recv(first, 1000)
+                draining = asyncio.ensure_future(listener.drain(5))
+                assert await loop.sock_recv(first, 1) == b""
+                late.send(GET)
+                assert b"connection: close" in await loop.sock_recv(late, 1000)
+                assert await draining == 0
+
+    on_uvloop(main)
+
+
 def test_what_the_kernel_has_received_is_answered_though_draining() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -176,6 +176,11 @@ class Connection(asyncio.Protocol):
         """Answer what has begun, then close."""
         self._is_ending = True
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the client has not sent a byte yet."""
+        return self._pace.is_fresh and self._pace.idle_since is not None
+
     def end_if_idle(self) -> None:
         """Close if nothing has begun."""
         if self._is_ending and not self._answers.is_done:

@@ -19,6 +19,7 @@ from tsd.http.head import KnownHeads
 from tsd.settings import HttpSettings
 
 SWEEP_S = 1.0
+UNTOUCHED_S = 0.5
 
 
 class Listener:
@@ -83,13 +84,22 @@ class Listener:
         for _turn in range(2):
             await asyncio.sleep(0)
         for connection in tuple(self.connections):
-            connection.end_if_idle()
+            if not connection.is_untouched:
+                connection.end_if_idle()
         if self.connections:
-            self._all_gone = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            # Who has just connected is about to ask: for a moment that is waited for.
+            loop.call_later(min(UNTOUCHED_S, grace_s), self.end_idle)
+            self._all_gone = loop.create_future()
             await asyncio.wait([self._all_gone], timeout=grace_s)
         cut = len(self.connections)
         self.close()
         return cut
+
+    def end_idle(self) -> None:
+        """Close every connection on which nothing has begun."""
+        for connection in tuple(self.connections):
+            connection.end_if_idle()
 
     def close(self) -> None:
         """Cut everything."""

@@ -111,6 +111,8 @@ async def test_draining_closes_the_idle_and_waits_for_the_busy() -> None:
     door = Door(requests.append)
     idle, idle_connection = door.let_in()
     busy, busy_connection = door.let_in()
+    idle_connection.data_received(GET)
+    requests.pop().respond(Response(200))
     busy_connection.data_received(GET)
     draining = asyncio.ensure_future(door.listener.drain(60))
     for _turn in range(4):
@@ -121,6 +123,24 @@ async def test_draining_closes_the_idle_and_waits_for_the_busy() -> None:
     requests[0].respond(Response(200))
     assert busy.writes == [answer(b"", is_last=True)]
     busy_connection.connection_lost(None)
+    assert await draining == 0
+
+
+@turning
+async def test_draining_waits_a_moment_for_who_has_just_come() -> None:
+    door = Door()
+    wire, connection = door.let_in()
+    silent, silent_connection = door.let_in()
+    draining = asyncio.ensure_future(door.listener.drain(60))
+    for _turn in range(4):
+        await asyncio.sleep(0)
+    assert not wire.is_closing()
+    connection.data_received(GET)
+    assert wire.writes == [answer(b"GET / |", is_last=True)]
+    connection.connection_lost(None)
+    door.listener.end_idle()
+    assert silent.is_closing()
+    silent_connection.connection_lost(None)
     assert await draining == 0
 
 
