@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.archives import make_archive
 from tests.support.daemon import RunningDaemon, wait_for
-from tests.support.load import echo_load
+from tests.support.load import Verdict, echo_load
 
 TWO_WORKERS = "minWorkers: 2\nmaxWorkers: 2\nbatchSize: 8\njobQueueSize: 1000\n"
 
@@ -37,10 +37,11 @@ def test_f01_no_request_fails_while_workers_are_killed(
     daemon.register(make_archive(tmp_path, config=TWO_WORKERS))
     killed: list[int] = []
 
+    def is_over(verdict: Verdict) -> bool:
+        return len(killed) == 5 and verdict.right >= 10_000
+
     async def scenario() -> None:
-        load = asyncio.ensure_future(
-            echo_load(daemon.port(), 10_000_000, 16, is_over=lambda: len(killed) == 5)
-        )
+        load = asyncio.ensure_future(echo_load(daemon.port(), 10_000_000, 16, is_over=is_over))
         while len(killed) < 5:
             await asyncio.sleep(2)
             pid = (await asyncio.to_thread(daemon.worker_pids, "echo"))[0]
@@ -48,7 +49,7 @@ def test_f01_no_request_fails_while_workers_are_killed(
             killed.append(pid)
         verdict = await load
         assert not verdict.wrong, verdict.wrong
-        assert verdict.right > 1_000
+        assert verdict.right >= 10_000
 
     asyncio.run(scenario())
     assert len(set(killed)) == 5
@@ -110,7 +111,8 @@ def test_register_and_unregister_a_hundred_times_leaves_nothing_over(
     before = what_there_is()
     for _ in range(100):
         once()
-    assert what_there_is() == before
+    # The daemon may not have seen the last client go: that is waited for, not counted.
+    wait_for(lambda: all(now <= then for now, then in zip(what_there_is(), before, strict=True)))
     assert list((daemon.state_dir / "models").iterdir()) == []
 
 

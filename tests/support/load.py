@@ -64,15 +64,15 @@ async def echo_load(
     requests: int,
     concurrency: int,
     path: str = "/predictions/echo",
-    is_over: Callable[[], bool] = lambda: False,
+    is_over: Callable[[Verdict], bool] = lambda _verdict: False,
 ) -> Verdict:
-    """So many requests, each with a body of its own, by so many clients."""
+    """So many requests, or until it is over, each with a body of its own, by so many clients."""
     verdict, numbers = Verdict(), iter(range(requests))
 
     async def client() -> None:
         connection = Client(port)
         for number in numbers:
-            if is_over():
+            if is_over(verdict):
                 break
             body = b"request %d " % number + b"." * (number % 50)
             try:
