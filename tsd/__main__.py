@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         loaded = load(given, environment.variables, places)
         if given["print_config"]:
             sys.stdout.write(render(loaded) + "\n")
+        if given["check_config"]:
+            sys.stdout.write("tsd: the configuration is valid\n")
         if given["check_config"] or given["print_config"]:
             return 0
         config = loaded.config

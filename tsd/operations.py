@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
 
+from tsd.desired import Desired
 from tsd.errors import AlreadyRegistered, BadRequest, Busy, ConfigError, StateNotSaved, TsdError
 from tsd.log import get_logger
-from tsd.models import archive, state
+from tsd.models import archive
 from tsd.models.description import (
     ModelDescription,
     ModelFiles,
@@ -23,6 +23,7 @@ from tsd.models.description import (
     check_name,
     describe,
 )
+from tsd.models.state import DesiredVersion
 from tsd.serving.model import Model, workers_between
 from tsd.serving.plan import Machine
 from tsd.serving.registry import Registry
@@ -31,7 +32,6 @@ from tsd.settings import ArchiveSettings, Config
 PHASES = ("queued", "unpacking", "loading", "warming", "ready")
 
 log = get_logger()
-Result = TypeVar("Result")
 
 
 class Progress:
@@ -78,15 +78,14 @@ def _rank(phase: str) -> int:
 
 
 class Operations:
-    """Owns the desired state; changes the registry."""
+    """Changes the registry and the desired state together."""
 
     def __init__(self, registry: Registry, machine: Machine) -> None:
         self._registry = registry
         self._machine = machine
         self._folder = machine.config.state_dir / "models"
-        self._desired = state.DesiredState()
+        self._desired = Desired(machine.config.state_dir)
         self._sources: dict[tuple[str, str], tuple[Path, RegisterOptions]] = {}
-        self._saving = asyncio.Lock()
         self._changing: set[str] = set()
 
     def configure(self, config: Config) -> None:
@@ -114,7 +113,7 @@ class Operations:
             try:
                 if is_synchronous:
                     await model.wait_for_workers(lambda: progress.follow(model))
-                await self._save(self._with(model))
+                await self._want(model)
             except BaseException:
                 await self._remove(model)
                 raise
@@ -123,8 +122,12 @@ class Operations:
     async def unregister(self, name: str, version: str | None) -> None:
         """Strike a version out; its running requests are answered first."""
         with self._change_of(name):
+            if name not in self._registry.names and name in self._desired.defaults:
+                # It could not be restored; now it is not even wanted.
+                await self._desired.drop(name, version)
+                return
             model = self._registry.check_removable(name, version)
-            await self._save(self._without(model))
+            await self._desired.drop(name, model.version)
             await self._remove(model)
 
     async def scale(
@@ -150,7 +153,7 @@ class Operations:
             if self._registry.find(model.name, model.version) is not model:
                 raise Busy(f"Model {model.name} has been registered anew.", fix="try again")
             wanted = workers_between(model.pool.wanted, least, most)
-            await self._save(self._with(model, workers=wanted))
+            await self._want(model, workers=wanted)
             model.scale(least, most)
             if is_synchronous:
                 await model.wait_for_workers(lambda: progress.follow(model))
@@ -159,27 +162,20 @@ class Operations:
         """Make a version the one that answers when none is named."""
         with self._change_of(name):
             model = self._registry.check_version(name, version)
-            await self._save(self._with(model, default=version))
+            await self._want(model, default_version=version)
             self._registry.set_default(name, version)
 
     async def restore(self) -> None:
         """Enter the models of the desired state; workers start, nobody waits for them here."""
-        folder = self._machine.config.state_dir
-        self._desired, trouble = await _in_thread(state.read, folder)
-        if trouble:
-            log.error("state recovered: %s", trouble, code="state_damaged")
-        wanted = [
-            (name, version, self._desired.models[name].versions[version])
-            for name in self._desired.models
-            for version in self._desired.models[name].versions
-        ]
+        await self._desired.read()
+        wanted = list(self._desired)
         kept = [Path(desired.model_dir) for _, _, desired in wanted]
-        await _in_thread(archive.discard_others, self._folder, kept)
+        await asyncio.to_thread(archive.discard_others, self._folder, kept)
         for name, version, desired in wanted:
             await self._restore_one(name, version, desired)
-        for name, model in self._desired.models.items():
-            if name in self._registry.names and model.default_version:
-                self._registry.set_default_if_known(name, model.default_version)
+        for name, version in self._desired.defaults.items():
+            if name in self._registry.names:
+                self._registry.set_default_if_known(name, version)
 
     async def load_at_start(self, models: str) -> None:
         """Enter what `--models` names: NAME=ARCHIVE, ARCHIVE, or `all` of the model store."""
@@ -206,14 +202,14 @@ class Operations:
         """Finish what has begun in every model, and stop all workers; files and state stay."""
         await asyncio.gather(*[model.drain(timeout_s) for model in self._registry])
 
-    async def _restore_one(self, name: str, version: str, desired: state.DesiredVersion) -> None:
+    async def _restore_one(self, name: str, version: str, desired: DesiredVersion) -> None:
         folder = Path(desired.model_dir)
         try:
             options = RegisterOptions(**desired.options)  # type: ignore[arg-type]  # as saved
             files, description = await self._described(Path(desired.source), folder, options)
             model = await self._enter(files, description, options, workers=desired.workers)
             if folder != model.description.model_dir:
-                await self._save(self._with(model))
+                await self._want(model)
         except Exception as error:  # noqa: BLE001 (whatever is wrong with one, the others come back)
             log.error(
                 "model not restored: %s",
@@ -234,7 +230,7 @@ class Operations:
         try:
             return files, describe(files, options, self._machine.config.serving)
         except TsdError:
-            await _in_thread(archive.discard, files.model_dir, self._folder)
+            await asyncio.to_thread(archive.discard, files.model_dir, self._folder)
             raise
 
     async def _enter(
@@ -251,7 +247,7 @@ class Operations:
             self._registry.check_free(description.name, description.version)
             model = Model(description, self._machine, is_from_start=at_start)
         except (TsdError, OSError):
-            await _in_thread(archive.discard, files.model_dir, self._folder)
+            await asyncio.to_thread(archive.discard, files.model_dir, self._folder)
             raise
         self._registry.add(model)
         self._sources[model.name, model.version] = (files.source, options)
@@ -281,7 +277,7 @@ class Operations:
         """The model's files: those of an earlier run where they are whole, else unpacked anew."""
         try:
             limits = self._machine.config.archives
-            return await _in_thread(_files, source, folder, self._folder, limits)
+            return await asyncio.to_thread(_files, source, folder, self._folder, limits)
         except OSError as error:
             raise StateNotSaved(
                 "The archive could not be unpacked.",
@@ -295,55 +291,21 @@ class Operations:
         await model.drain(drain_s)
         self._registry.remove(model)
         self._sources.pop((model.name, model.version), None)
-        await _in_thread(archive.discard, model.description.model_dir, self._folder)
+        await asyncio.to_thread(archive.discard, model.description.model_dir, self._folder)
 
-    def _with(
-        self, model: Model, workers: int | None = None, default: str | None = None
-    ) -> Callable[[], state.DesiredState]:
-        """The desired state with this model as it is, or with those workers, or that default."""
-
-        def changed() -> state.DesiredState:
-            source, options = self._sources[model.name, model.version]
-            version = state.DesiredVersion(
-                source=str(source),
-                model_dir=str(model.description.model_dir),
-                workers=model.pool.wanted if workers is None else workers,
-                options={key: value for key, value in asdict(options).items() if value is not None},
-            )
-            known = self._desired.models.get(model.name)
-            versions = (known.versions if known else {}) | {model.version: version}
-            default_version = default or self._registry.default_version(model.name)
-            entry = state.DesiredModel(default_version=default_version, versions=versions)
-            return state.DesiredState(models=self._desired.models | {model.name: entry})
-
-        return changed
-
-    def _without(self, model: Model) -> Callable[[], state.DesiredState]:
-        def changed() -> state.DesiredState:
-            models = dict(self._desired.models)
-            known = models.pop(model.name, None)
-            versions = dict(known.versions) if known else {}
-            versions.pop(model.version, None)
-            if known and versions:
-                models[model.name] = state.DesiredModel(known.default_version, versions)
-            return state.DesiredState(models=models)
-
-        return changed
-
-    async def _save(self, changed: Callable[[], state.DesiredState]) -> None:
-        """Write the changed state; only then does it count."""
-        async with self._saving:
-            desired = changed()
-            try:
-                await _in_thread(state.save, self._machine.config.state_dir, desired)
-            except OSError as error:
-                log.error("state not saved: %s", error, code="state_write_failed")
-                raise StateNotSaved(
-                    "The change could not be saved and was not made.",
-                    why=str(error.strerror),
-                    fix="make room on the disk of the state directory",
-                ) from error
-            self._desired = desired
+    async def _want(
+        self, model: Model, workers: int | None = None, default_version: str | None = None
+    ) -> None:
+        """Save that this model is wanted as it is, or with those workers, or as that default."""
+        source, options = self._sources[model.name, model.version]
+        desired = DesiredVersion(
+            source=str(source),
+            model_dir=str(model.description.model_dir),
+            workers=model.pool.wanted if workers is None else workers,
+            options={key: value for key, value in asdict(options).items() if value is not None},
+        )
+        default = default_version or self._registry.default_version(model.name)
+        await self._desired.put(model.name, model.version, desired, default)
 
 
 def _files(source: Path, earlier: Path | None, folder: Path, limits: ArchiveSettings) -> ModelFiles:
@@ -368,8 +330,3 @@ def _url(word: str, store: Path | None) -> str:
     """A name of the store, or a path as the caller's shell sees it."""
     in_store = store is not None and (store / word).exists()
     return word if in_store or not Path(word).exists() else str(Path(word).absolute())
-
-
-def _in_thread(call: Callable[..., Result], *arguments: object) -> Awaitable[Result]:
-    """What may block runs on an executor's thread and comes back as a value."""
-    return asyncio.get_running_loop().run_in_executor(None, call, *arguments)

@@ -85,6 +85,17 @@ def test_a_handler_that_raises_at_load_is_reported_and_forgotten(
     assert_serves(shared_daemon)
 
 
+@pytest.mark.parametrize("words", ["MemoryError()", "RuntimeError('CUDA out of memory')"])
+def test_a_model_that_does_not_fit_is_507(
+    shared_daemon: RunningDaemon, tmp_path: Path, words: str
+) -> None:
+    status, error = register_error(
+        shared_daemon, make_archive(tmp_path, "huge", f"raise {words}"), "initial_workers=1"
+    )
+    assert status == 507
+    assert error["type"] == "InternalServerException"
+
+
 def test_a_model_that_never_loads_fails_and_says_why(
     shared_daemon: RunningDaemon, tmp_path: Path
 ) -> None:
@@ -156,6 +167,7 @@ def test_malformed_http_is_400_and_closed(
         ("POST", "/models", 400, "BadRequestException"),
         ("POST", "/models?url=", 404, "ModelNotFoundException"),
         ("POST", "/models?url=../echo.mar", 404, "ModelNotFoundException"),
+        ("POST", "/models?url=echo.mar&runtime=python4", 400, "BadRequestException"),
         ("POST", "/models?url=http://example.com/a.mar", 404, "ModelNotFoundException"),
         ("PUT", "/models/nobody?min_worker=1", 404, "ModelNotFoundException"),
         ("PUT", "/models/echo?min_worker=2&max_worker=1", 400, "BadRequestException"),

@@ -142,6 +142,8 @@ def test_a_state_with_options_of_another_release_does_not_stop_the_start(tmp_pat
     with running(tmp_path) as daemon:
         assert daemon.call("POST", "/predictions/echo", b"x").body == b"x"
         assert "model not restored" in daemon.log
+        assert daemon.call("DELETE", "/models/odd").status == 200
+        assert on_disk(daemon) == {"echo": ["1.0"]}
 
 
 def test_one_state_directory_has_one_daemon(daemon: RunningDaemon, tmp_path: Path) -> None:

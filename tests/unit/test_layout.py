@@ -17,6 +17,7 @@ FLOORS = {
     "tsd.api": 6,
     "tsd.http": 5,
     "tsd.operations": 5,
+    "tsd.desired": 4,
     "tsd.serving": 4,
     "tsd.models": 3,
     "tsd.worker": 3,

@@ -19,7 +19,7 @@ FIXED_HEADERS = (
 JSON_TYPE = b"content-type: application/json\r\n"
 NDJSON_TYPE = b"content-type: application/x-ndjson\r\n"
 OK = b"OK"
-FIRST_ERROR = 400
+FIRST_ERROR, FIRST_SERVER_ERROR = 400, 500
 IDS_AT_ONCE = 256
 
 _random_digits: list[str] = []
@@ -102,7 +102,12 @@ def error_answer(
 
 
 def _phrase(status: int) -> bytes:
+    """TorchServe's words, also where Netty, its HTTP server, has none for the status."""
     try:
-        return HTTPStatus(status).phrase.encode()
+        known = HTTPStatus(status)
     except ValueError:
-        return b""
+        known = None
+    if known is None or known is HTTPStatus.IM_A_TEAPOT:
+        whose = "Client" if status < FIRST_SERVER_ERROR else "Server"
+        return f"{whose} Error ({status})".encode()
+    return known.phrase.encode()

@@ -25,6 +25,7 @@ log = get_logger()
 
 FIRST_WORKER_ID = 9000
 LIST_LIMIT = 100
+RUNTIMES = ("python", "python3", "LSP")
 Result = tuple[int, str, Model | None]
 
 
@@ -58,6 +59,9 @@ class Management:
         url = asked.get("url")
         if url is None:
             raise BadRequest("Parameter url is required.")
+        runtime = asked.get("runtime", RUNTIMES[0])
+        if runtime not in RUNTIMES:
+            raise BadRequest(f"Invalid RuntimeType value: {runtime}")
         is_synchronous = _is_true(asked.get("synchronous"), default=True)
 
         async def work(progress: Progress) -> Result:
@@ -261,15 +265,15 @@ def _described(model: Model) -> dict[str, object]:
         "clientTimeoutInMills": description.client_timeout_ms,
         "parallelType": "",
         "parallelLevel": 0,
-        "deviceType": description.device_type,
+        "deviceType": _device_type(model),
         "continuousBatching": False,
         "useJobTicket": False,
         "useVenv": False,
         "stateful": False,
         "sequenceMaxIdleMSec": 0,
         "sequenceTimeoutMSec": 0,
-        "maxNumSequence": 1,
-        "maxSequenceJobQueueSize": 1,
+        "maxNumSequence": 0,
+        "maxSequenceJobQueueSize": 0,
         "loadedAtStartup": model.is_from_start,
         "workers": [_described_worker(worker) for worker in model.pool.workers.values()],
         "jobQueueStatus": {
@@ -277,6 +281,12 @@ def _described(model: Model) -> dict[str, object]:
             "pendingRequests": waiting,
         },
     }
+
+
+def _device_type(model: Model) -> str:
+    """What the model asks for, else what this machine gives it."""
+    is_on_gpu = any(device != "cpu" for device in model.pool.plan.devices)
+    return model.description.device_type or ("gpu" if is_on_gpu else "cpu")
 
 
 def _described_worker(worker: WorkerHandle) -> dict[str, object]:

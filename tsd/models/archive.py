@@ -48,7 +48,7 @@ def resolve(url: str, model_store: Path | None, *, is_local_caller: bool) -> Pat
         raise ModelNotFound("empty url")
     if ".." in url:
         raise ModelNotFound(f"Relative path is not allowed in url: {url}")
-    if re.match(r"[a-z0-9+]+://", url, re.IGNORECASE):
+    if re.match(r"(https?|file)://", url, re.IGNORECASE):
         raise ModelNotFound(f"Given URL {url} does not match any allowed URL(s)")
     if "\0" in url:
         raise BadRequest("The url holds a NUL byte.")

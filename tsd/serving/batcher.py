@@ -52,7 +52,7 @@ class Batcher:
 
     def submit(self, job: Job) -> None:
         """Put the job behind the others; QueueFull when too many wait."""
-        if len(self.waiting) >= self.limits.max_waiting:
+        if len(self.waiting) >= self.limits.max_waiting and self._is_full():
             raise QueueFull(
                 f"{len(self.waiting)} jobs wait, the limit is {self.limits.max_waiting}"
             )
@@ -76,6 +76,11 @@ class Batcher:
             self._is_turning = True
             self._seen = len(self.waiting)
             self._loop.call_soon(self._turn)
+
+    def _is_full(self) -> bool:
+        """Jobs that a free worker is about to get wait for company, not for a worker."""
+        leaving = self.limits.max_rows if self._has_worker(False) else 0  # noqa: FBT003
+        return len(self.waiting) >= self.limits.max_waiting + leaving
 
     def _turn(self) -> None:
         waiting = len(self.waiting)

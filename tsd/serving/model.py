@@ -8,6 +8,7 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from tsd.errors import (
     DeadlinePassed,
@@ -332,12 +333,15 @@ class Model:
     def _start_failed(self) -> StartFailed:
         last = self.pool.last_error
         lines = last.traceback.strip().splitlines() if last else []
-        return StartFailed(
+        error = StartFailed(
             f"Failed to start workers for model {self.name} version: {self.version}",
             why=(lines[-1] if lines else last.cause if last else ""),
             fix="see the traceback; the model's code or files must be mended",
             traceback=last.traceback if last else "",
         )
+        if lines and ("MemoryError" in lines[-1] or "CUDA" in lines[-1]):
+            error.torchserve_status = HTTPStatus.INSUFFICIENT_STORAGE.value
+        return error
 
     def _move(self, new: ModelState) -> None:
         assert new in MOVES[self.state], f"{self.name}: {self.state} -> {new}"

@@ -87,5 +87,6 @@ def test_whoever_may_come_again_is_told_when() -> None:
     assert b"retry-after" not in error_answer(errors.BadRequest("x")).head
 
 
-def test_a_status_without_a_phrase_is_sent_without_one() -> None:
-    assert error_answer(errors.PredictionRefused("x", 599)).reason == b""
+def test_a_status_that_netty_does_not_know_has_nettys_words() -> None:
+    assert error_answer(errors.PredictionRefused("x", 418)).reason == b"Client Error (418)"
+    assert error_answer(errors.PredictionRefused("x", 599)).reason == b"Server Error (599)"

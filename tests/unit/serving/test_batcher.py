@@ -115,6 +115,16 @@ def test_a_full_queue_refuses_at_once() -> None:
         scene.submit(3)
 
 
+def test_jobs_that_a_free_worker_is_about_to_get_do_not_count() -> None:
+    scene = Scene(free=1, rows=4, bound=2)
+    scene.submit(1, 2, 3, 4, 5, 6)
+    with pytest.raises(QueueFull):
+        scene.submit(7)
+    for _ in range(3):
+        scene.loop.turn()
+    assert scene.batches == [[1, 2, 3, 4]]
+
+
 def test_requeued_jobs_go_first_each_alone() -> None:
     scene = Scene(free=0)
     scene.submit(5, 6)
