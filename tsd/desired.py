@@ -61,7 +61,10 @@ class Desired:
             versions = dict(known.versions) if known and version is not None else {}
             versions.pop(version or "", None)
             if known and versions:
-                models[name] = state.DesiredModel(known.default_version, versions)
+                default = known.default_version
+                models[name] = state.DesiredModel(
+                    default if default in versions else next(iter(versions)), versions
+                )
             return models
 
         await self._save(changed)

@@ -176,7 +176,7 @@ def find_journal(chosen: str, stream: TextIO, journal_stream: str) -> JournalSoc
 
 def journal_datagram(record: Mapping[str, Any]) -> bytes:
     """The record's fields as journald reads them; a traceback follows the message's first line."""
-    text = "\n".join(str(record[key]) for key in ("text", "exception") if key in record)
+    text = "\n".join(str(record[key]) for key in ("text", "exception") if record.get(key))
     fields = [
         _journal_field("MESSAGE", text),
         _journal_field("PRIORITY", PRIORITIES.get(record["level"], 6)),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -108,7 +108,7 @@ class Operations:
         source = archive.resolve(url, store, is_local_caller=is_local_caller)
         progress.phase("unpacking")
         files, description = await self._described(source, None, options)
-        with self._change_of(description.name):
+        async with self._new_change_of(description.name, files):
             model = await self._enter(files, description, options)
             try:
                 if is_synchronous:
@@ -122,7 +122,7 @@ class Operations:
     async def unregister(self, name: str, version: str | None) -> None:
         """Strike a version out; its running requests are answered first."""
         with self._change_of(name):
-            if name not in self._registry.names and name in self._desired.defaults:
+            if self._is_only_wanted(name, version):
                 # It could not be restored; now it is not even wanted.
                 await self._desired.drop(name, version)
                 return
@@ -191,7 +191,7 @@ class Operations:
     async def _load_at_start(self, source: Path, name: str | None) -> None:
         options = RegisterOptions(model_name=name)
         files, description = await self._described(source, None, options)
-        with self._change_of(description.name):
+        async with self._new_change_of(description.name, files):
             await self._enter(files, description, options, at_start=True)
 
     async def wait_until_settled(self) -> None:
@@ -259,6 +259,16 @@ class Operations:
         model.scale(least, most)
         return model
 
+    @asynccontextmanager
+    async def _new_change_of(self, name: str, files: ModelFiles) -> AsyncIterator[None]:
+        """As `_change_of`, with files that nobody needs when it is refused."""
+        try:
+            with self._change_of(name):
+                yield
+        except Busy:
+            await asyncio.to_thread(archive.discard, files.model_dir, self._folder)
+            raise
+
     @contextmanager
     def _change_of(self, name: str) -> Iterator[None]:
         """One change of a model at a time: the second one is told so, at once."""
@@ -293,6 +303,14 @@ class Operations:
         self._sources.pop((model.name, model.version), None)
         await asyncio.to_thread(archive.discard, model.description.model_dir, self._folder)
 
+    def _is_only_wanted(self, name: str, version: str | None) -> bool:
+        """Whether it is in the desired state and could not be entered in the registry."""
+        wanted = {(one, its) for one, its, _ in self._desired}
+        known = {(model.name, model.version) for model in self._registry}
+        if version is None:
+            return name in self._desired.defaults and name not in self._registry.names
+        return (name, version) in wanted - known
+
     async def _want(
         self, model: Model, workers: int | None = None, default_version: str | None = None
     ) -> None:
@@ -304,7 +322,9 @@ class Operations:
             workers=model.pool.wanted if workers is None else workers,
             options={key: value for key, value in asdict(options).items() if value is not None},
         )
-        default = default_version or self._registry.default_version(model.name)
+        # A default that could not be restored stays the one that the operator asked for.
+        asked = default_version or self._desired.defaults.get(model.name)
+        default = asked or self._registry.default_version(model.name)
         await self._desired.put(model.name, model.version, desired, default)
 
 

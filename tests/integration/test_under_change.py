@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -342,3 +343,74 @@ def test_a_name_that_no_file_can_have_is_not_found(shared_daemon: RunningDaemon)
         for headers in ({}, accept):
             answer = shared_daemon.call("POST", f"/models?url={url}", headers=headers)
             assert b"Model not found" in answer.body
+
+
+def test_a_stop_ends_a_worker_that_is_already_stopping(tmp_path: Path) -> None:
+    config = settings(tmp_path, "[serving]\ndrain_s = 1\nstop_s = 1\n")
+    with running(tmp_path, *config) as daemon:
+        daemon.register(make_archive(tmp_path, "m", SLEEPS), initial_workers=1)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(daemon.control))
+            head = b"POST /predictions/m HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"
+            client.sendall(head + b"3600")
+            wait_for(lambda: daemon.model("m")["workers"][0]["state"] == "busy")
+            assert daemon.call("PUT", "/models/m?min_worker=0&max_worker=0").status == 202
+            assert daemon.model("m")["workers"][0]["state"] == "stopping"
+            assert daemon.stop() == 0
+
+
+def test_workers_that_were_never_forked_leave_nothing(tmp_path: Path, shaky_python: Path) -> None:
+    archive = make_archive(tmp_path)
+
+    def segments(daemon: RunningDaemon) -> int:
+        folder = Path(f"/proc/{daemon.pid}/fd")
+        return sum("memfd:" in str(path.readlink()) for path in list(folder.iterdir()))
+
+    with running(tmp_path, "--python", str(shaky_python)) as daemon:
+        for _ in range(5):
+            query = f"url={archive}&synchronous=false&initial_workers=4"
+            assert daemon.call("POST", f"/models?{query}").status == 202
+            assert daemon.call("DELETE", "/models/echo").status == 200
+        assert segments(daemon) == 0
+
+
+def test_a_refused_registration_leaves_no_files(daemon: RunningDaemon, tmp_path: Path) -> None:
+    archive = make_archive(tmp_path, "slow", SLEEPS_AT_LOAD.format(seconds=3))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(daemon.register, archive, initial_workers=1)
+        wait_for(lambda: daemon.call("GET", "/models/slow").status == 200)
+        assert daemon.call("POST", f"/models?url={archive}").status == 409
+        assert first.result().status == 200
+    assert len(list((daemon.state_dir / "models").iterdir())) == 1
+
+
+def test_a_version_that_is_not_restored_stays_wanted_until_it_is_taken_away(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        for version in ("1.0", "2.0"):
+            daemon.register(make_archive(tmp_path, version=version))
+        assert daemon.call("PUT", "/models/echo/2.0/set-default").status == 200
+        daemon.stop()
+    path = tmp_path / "state" / "desired-state.json"
+    whole = json.loads(path.read_bytes())
+    broken = json.loads(path.read_bytes())
+    broken["models"]["echo"]["versions"]["2.0"]["options"] = {"from_the_future": 1}
+    path.write_text(json.dumps(broken))
+    with running(tmp_path) as daemon:
+        assert daemon.call("GET", "/models/echo").json()[0]["modelVersion"] == "1.0"
+        scaled = daemon.call("PUT", "/models/echo/1.0?min_worker=2&synchronous=true")
+        assert scaled.status == 200
+        saved = json.loads(path.read_bytes())["models"]["echo"]
+        assert saved["default_version"] == whole["models"]["echo"]["default_version"] == "2.0"
+        assert daemon.call("DELETE", "/models/echo/2.0").status == 200
+        saved = json.loads(path.read_bytes())["models"]["echo"]
+        assert (saved["default_version"], list(saved["versions"])) == ("1.0", ["1.0"])
+
+
+def test_a_fork_server_that_says_nothing_is_replaced(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        daemon.register(make_archive(tmp_path), initial_workers=1)
+        silent = daemon.call("GET", "/tsd/status").json()["fork_server"]["pid"]
+        os.kill(silent, signal.SIGSTOP)
+        assert daemon.call("PUT", "/models/echo?min_worker=2&max_worker=2").status == 202
+        wait_for(lambda: len(daemon.worker_pids("echo")) == 2)
+        assert daemon.call("GET", "/tsd/status").json()["fork_server"]["pid"] != silent

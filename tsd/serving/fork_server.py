@@ -26,6 +26,7 @@ from tsd.serving.worker_output import OutputPipe, WorkerOutput
 PROGRAM = "tsd.worker.zygote"
 MAX_REPLY_BYTES = 65_536
 MAX_RESTART_DELAY_S = 30.0
+FORK_S = 10.0
 
 # The runtime may be another interpreter with packages of its own: it is given this package and
 # the multipart parser by path, and nothing else of the daemon's.
@@ -118,33 +119,40 @@ class ForkServer:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError as error:
+            if self.state is ForkServerState.STARTING:
+                self._end_silent()
             raise StartFailed(
                 "The runtime did not get ready.",
                 why=self.last_error or f"{self.python} did not import torch in {timeout_s:g} s",
                 fix=f"try `{self.python} -c 'import torch'`",
             ) from error
 
-    async def fork(
-        self, arguments: WorkerArguments, descriptors: Sequence[int], timeout_s: float
-    ) -> int:
+    async def fork(self, arguments: WorkerArguments, descriptors: Sequence[int]) -> int:
         """The process id of a new worker, a child of the daemon. Raises StartFailed."""
-        await self.wait_until_ready(timeout_s)
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._asked[arguments.request_id] = answer
         try:
-            async with asyncio.timeout(timeout_s):
-                # One at a time: it forks them one by one, and its socket holds only a few.
-                async with self._turn:
-                    self._send(arguments, descriptors)
-                    return await answer
-        except (OSError, TimeoutError) as error:
+            # One at a time: it forks them one by one, and its socket holds only a few.
+            async with self._turn, asyncio.timeout(FORK_S):
+                self._send(arguments, descriptors)
+                return await answer
+        except TimeoutError as error:
+            self._end_silent()
+            raise StartFailed("The fork server did not fork in time.") from error
+        except OSError as error:
             raise StartFailed("The fork server did not fork.", why=str(error)) from error
         finally:
             self._asked.pop(arguments.request_id, None)
 
+    def _end_silent(self) -> None:
+        """It lives and says nothing: a new one may do better."""
+        log.error("the fork server does not answer and is ended", code="fork_server_hung")
+        if self._pidfd >= 0:
+            process.send_signal(self._pidfd, signal.SIGKILL)
+
     def _send(self, arguments: WorkerArguments, descriptors: Sequence[int]) -> None:
-        if self._channel is None:
-            raise StartFailed("The fork server has just died.")
+        if self._channel is None or self.state is not ForkServerState.READY:
+            raise StartFailed("The fork server is not ready.", why=self.last_error)
         socket.send_fds(self._channel, [pack_arguments(arguments)], list(descriptors))
 
     def next_request_id(self) -> int:

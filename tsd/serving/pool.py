@@ -23,6 +23,8 @@ from tsd.serving.plan import WorkerPlan, with_place
 from tsd.serving.worker_handle import WorkerEvents, WorkerHandle, WorkerState
 from tsd.settings import Config
 
+NO_RESOURCES_S = 1.0
+
 log = get_logger()
 
 
@@ -173,7 +175,13 @@ class Pool:
         number = next(n for n in range(1, len(self.workers) + 2) if n not in self.workers)
         device = self.plan.devices[(number - 1) % len(self.plan.devices)]
         arguments = with_place(self.plan.arguments, number, device)
-        worker = WorkerHandle(arguments, self._arena, self._config.log)
+        try:
+            worker = WorkerHandle(arguments, self._arena, self._config.log)
+        except OSError as error:
+            # No memory or no descriptors: nothing has died, so nothing is counted; but tried again.
+            log.error("no worker can be made: %s", error, code="worker_start_failed")
+            self._retry_after(NO_RESOURCES_S)
+            return
         self.workers[number] = worker
         start = self._loop.create_task(self._start(worker))
         self._starts[worker] = start
@@ -190,8 +198,9 @@ class Pool:
         try:
             # The runtime's own start is not the model's: that one's timeout begins after it.
             await self._fork_server.wait_until_ready(self._config.serving.startup_timeout_s)
-            await worker.start(self._fork_server, events, self.plan.startup_timeout_s)
+            await worker.start(self._fork_server, events)
         except (TsdError, OSError, asyncio.CancelledError) as error:
+            worker.abandon()
             del self.workers[worker.number]
             worker.exit_text = f"{error} {getattr(error, 'why', '')}".strip()
             if worker.was_told_to_stop:
@@ -251,8 +260,12 @@ class Pool:
             model=worker.arguments.model_name,
             version=worker.arguments.model_version,
             worker=worker.number,
+            exception=worker.traceback or None,
         )
+        self._retry_after(delay_s)
+        self._events.on_change()
+
+    def _retry_after(self, delay_s: float) -> None:
         if self._retry is not None:
             self._retry.cancel()
         self._retry = self._loop.call_later(delay_s, self._start_missing)
-        self._events.on_change()

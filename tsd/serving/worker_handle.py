@@ -140,20 +140,23 @@ class WorkerHandle:
         """Seconds since it was forked, while it is not ready yet; else 0."""
         return now - self._forked_at if self.state is WorkerState.STARTING and self.pid else 0.0
 
-    async def start(self, fork_server: ForkServer, events: WorkerEvents, timeout_s: float) -> None:
+    async def start(self, fork_server: ForkServer, events: WorkerEvents) -> None:
         """Have the process forked and watch it. Raises StartFailed, then nothing is left."""
         self._events = events
         segments = (self._request_arena.segment.fd, self._answers.segment.fd)
         try:
-            self._channel = await self._process.fork(
-                fork_server, self.arguments, segments, timeout_s
-            )
+            self._channel = await self._process.fork(fork_server, self.arguments, segments)
         except BaseException:
-            self._answers.close()
-            self._move(WorkerState.EXITED)
+            self.abandon()
             raise
         self._forked_at = time.monotonic()
         self._loop.add_reader(self._channel.fileno(), self._on_readable)
+
+    def abandon(self) -> None:
+        """It was never forked, and will not be: give back what was made for it."""
+        if self.state is not WorkerState.EXITED:
+            self._answers.close()
+            self._move(WorkerState.EXITED)
 
     def give(self, jobs: list[Job]) -> None:
         """Hand a batch over. The caller has made sure that the worker is serving."""
@@ -176,7 +179,10 @@ class WorkerHandle:
 
     def stop(self, grace_s: float) -> None:
         """Let it finish what it has, then end it; killed if that takes longer than `grace_s`."""
-        if self.state in (WorkerState.STOPPING, WorkerState.EXITED):
+        if self.state is WorkerState.EXITED:
+            return
+        self._process.kill_after(grace_s, "it did not stop in time")
+        if self.state is WorkerState.STOPPING:
             return
         self.was_told_to_stop = True
         self._move(WorkerState.STOPPING)
@@ -185,7 +191,6 @@ class WorkerHandle:
                 self._send(pack_notice(NoticeKind.STOP))
             except OSError as error:
                 self._log.debug("the worker is already going: %s", error)
-        self._process.kill_after(grace_s, "it did not stop in time")
 
     def kill(self, reason: str) -> None:
         """End the process now."""

@@ -5,6 +5,7 @@ What it is told and what it answers is in worker_handle.py."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ class WorkerProcess:
         self._pidfd = -1
         self._pipes: list[OutputPipe] = []
         self._kill_timer: asyncio.TimerHandle | None = None
+        self._is_hung = False
         self._loop = asyncio.get_running_loop()
 
     async def fork(
@@ -41,28 +43,25 @@ class WorkerProcess:
         fork_server: ForkServer,
         arguments: WorkerArguments,
         segments: tuple[int, int],
-        timeout_s: float,
     ) -> socket.socket:
         """Have it forked; the daemon's end of its channel. `segments`: request arena, answers.
 
         Raises StartFailed or OSError, and then nothing is left."""
-        ours, theirs = channel_pair()
-        pipes = [os.pipe2(os.O_CLOEXEC) for _ in SOURCES]
-        lent = [theirs.fileno(), *segments, *[write_end for _, write_end in pipes]]
-        try:
+        with contextlib.ExitStack() as lent, contextlib.ExitStack() as kept:
+            ours, theirs = channel_pair()
+            kept.callback(ours.close)
+            lent.callback(theirs.close)
+            pipes = []
+            for _ in SOURCES:
+                pipes.append(os.pipe2(os.O_CLOEXEC))
+                kept.callback(os.close, pipes[-1][0])
+                lent.callback(os.close, pipes[-1][1])
+            descriptors = [theirs.fileno(), *segments, *[write_end for _, write_end in pipes]]
             asked = replace(arguments, request_id=fork_server.next_request_id())
-            self.pid = await fork_server.fork(asked, lent, timeout_s)
+            self.pid = await fork_server.fork(asked, descriptors)
             self._pidfd = process.open_pidfd(self.pid)
-        except BaseException:
-            ours.close()
-            for read_end, _ in pipes:
-                os.close(read_end)
-            raise
-        finally:
-            theirs.close()
-            for _, write_end in pipes:
-                os.close(write_end)
-        self._watch([read_end for read_end, _ in pipes])
+            self._watch([read_end for read_end, _ in pipes])
+            kept.pop_all()
         return ours
 
     def kill(self, reason: str, number: signal.Signals = signal.SIGKILL) -> None:
@@ -72,13 +71,16 @@ class WorkerProcess:
             process.send_signal(self._pidfd, number)
 
     def kill_after(self, delay_s: float, reason: str) -> None:
-        """End it then, if it is still there."""
-        self._cancel_timer()
-        self._kill_timer = self._loop.call_later(delay_s, self.kill, reason)
+        """End it then, if it is still there; of several such instants the earliest counts."""
+        at = self._loop.time() + delay_s
+        if self._kill_timer is None or at < self._kill_timer.when():
+            self._cancel_timer()
+            self._kill_timer = self._loop.call_at(at, self.kill, reason)
 
     def end_hung(self) -> None:
         """SIGTERM, and SIGKILL when that does not help."""
-        if self._kill_timer is None:
+        if not self._is_hung:
+            self._is_hung = True
             self.kill("it overran its response timeout", signal.SIGTERM)
             self.kill_after(KILL_AFTER_S, "SIGTERM was ignored")
 
