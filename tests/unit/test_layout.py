@@ -129,3 +129,9 @@ def test_the_daemon_never_unpickles() -> None:
 def test_an_init_file_holds_a_docstring_and_no_code(path: Path) -> None:
     if path.name == "__init__.py" and "worker/ts" not in str(path):
         assert len(ast.parse(path.read_text()).body) == 1
+
+
+@pytest.mark.parametrize("path", modules("tsd"), ids=module_name)
+def test_every_file_has_its_line_in_the_map(path: Path) -> None:
+    if path.name != "__init__.py" and "worker/ts" not in str(path):
+        assert path.name in (ROOT / "ARCHITECTURE.md").read_text()
