@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-READY_S = 60.0
-STOP_S = 40.0
+READY_S = 120.0
+STOP_S = 90.0
 
 
 @dataclass(frozen=True)
