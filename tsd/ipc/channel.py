@@ -39,7 +39,12 @@ def send_notice(end: socket.socket, notice: bytes, descriptors: Sequence[int] = 
 
 def receive_notice(end: socket.socket) -> bytes:
     """The next notice; empty at end of file. ProtocolError for one over the limit."""
-    notice = end.recv(NOTICE_BYTES + 1)
+    try:
+        notice = end.recv(NOTICE_BYTES + 1)
+    except ConnectionResetError:
+        # Told once, ahead of all else, when the other side died with notices unread. What it had
+        # said before is still there.
+        notice = end.recv(NOTICE_BYTES + 1)
     if len(notice) > NOTICE_BYTES:
         raise ProtocolError(f"a notice is longer than {NOTICE_BYTES} bytes")
     return notice
