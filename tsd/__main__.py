@@ -14,6 +14,7 @@ from tsd import log, process, systemd
 from tsd.config import OPTIONS, load, render
 from tsd.daemon import Daemon
 from tsd.errors import ConfigError, TsdError
+from tsd.settings import Config
 
 EXIT_STARTUP, EXIT_CONFIG = 1, 78
 
@@ -49,8 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         started = log.start(config.log, journal, sys.stderr)
         process.set_title("tsd")
 
+        def reload() -> Config:
+            return load(given, environment.variables, places).config
+
         async def run() -> None:
-            reload = lambda: load(given, environment.variables, places).config  # noqa: E731
             await Daemon(config, environment, started, reload).run()
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

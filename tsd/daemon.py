@@ -134,6 +134,7 @@ class Daemon:
                 state=lambda: self._state,
                 connections=lambda: self._doors.connections,
                 doors=lambda: self._doors.addresses(),
+                log_dropped=lambda: self._log.dropped,
                 runtime_dir=self._config.runtime_dir,
                 state_dir=self._config.state_dir,
                 started_at=self._started_at,

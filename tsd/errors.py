@@ -97,12 +97,6 @@ class IsDefaultVersion(TsdError):
     torchserve_type = "InvalidModelVersionException"
 
 
-class BodyTooLarge(TsdError):
-    """The body exceeds the configured limit."""
-
-    status, grpc_status, code = 413, "RESOURCE_EXHAUSTED", "body_too_large"
-
-
 # The model cannot serve now.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -64,13 +65,13 @@ def test_a_truncated_archive_is_refused(
     shared_daemon: RunningDaemon, tmp_path: Path, kept: int
 ) -> None:
     whole = make_archive(tmp_path, "cut").read_bytes()
+    before = sorted((shared_daemon.state_dir / "models").iterdir())
     (tmp_path / "cut.mar").write_bytes(whole[:kept])
     status, error = register_error(shared_daemon, tmp_path / "cut.mar")
     assert status == 400
     assert error["type"] == "InvalidModelException"
     assert_serves(shared_daemon)
-    left = list((shared_daemon.state_dir / "models").iterdir())
-    assert all("echo" in str(path) or not path.name.startswith(".") for path in left)
+    assert sorted((shared_daemon.state_dir / "models").iterdir()) == before
 
 
 def test_a_handler_that_raises_at_load_is_reported_and_forgotten(
@@ -195,6 +196,23 @@ def test_only_an_operator_names_files_outside_the_store(
         answer = b"".join(iter(lambda: client.recv(65_536), b""))
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert b"why" not in answer
+
+
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    try:
+        while True:
+            os.write(write_end, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(write_end, True)
+    try:
+        with running(tmp_path, stderr=write_end) as daemon:
+            assert daemon.call("DELETE", "/models/nobody").status == 404
+            assert daemon.call("GET", "/tsd/status").json()["log_dropped"] > 0
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
 def run_tsd(*options: str) -> subprocess.CompletedProcess[str]:

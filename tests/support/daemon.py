@@ -135,6 +135,7 @@ def launched(
     *options: str,
     environment: Mapping[str, str] | None = None,
     runtime_dir: Path | None = None,
+    stderr: int | None = None,
 ) -> Iterator[RunningDaemon]:
     """A daemon that is starting, with its state in `folder` and free ports.
 
@@ -155,7 +156,7 @@ def launched(
                 *("--http", "127.0.0.1:0", "--metrics", "none", *options),
             ],
             stdout=log,
-            stderr=log,
+            stderr=log if stderr is None else stderr,
             env=os.environ | own | dict(environment or {}),
         )
         daemon = RunningDaemon(process, where, folder / "state", log_path, notices)
@@ -169,9 +170,12 @@ def running(
     *options: str,
     environment: Mapping[str, str] | None = None,
     runtime_dir: Path | None = None,
+    stderr: int | None = None,
 ) -> Iterator[RunningDaemon]:
     """A daemon that is ready."""
-    with launched(folder, *options, environment=environment, runtime_dir=runtime_dir) as daemon:
+    with launched(
+        folder, *options, environment=environment, runtime_dir=runtime_dir, stderr=stderr
+    ) as daemon:
         daemon.wait_until_told("READY=1")
         yield daemon
 

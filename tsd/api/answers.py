@@ -27,7 +27,7 @@ _random_digits: list[str] = []
 
 def new_request_id() -> str:
     """A random UUID (version 4)."""
-    # One system call for many ids: asked for one by one they took a tenth of the daemon's time.
+    # One system call for many ids.
     if not _random_digits:
         digits = os.urandom(16 * IDS_AT_ONCE).hex()
         _random_digits.extend(digits[i : i + 32] for i in range(0, len(digits), 32))

@@ -37,6 +37,7 @@ class DaemonFacts:
     state: Callable[[], str]
     connections: Callable[[], int]
     doors: Callable[[], list[dict[str, str]]]
+    log_dropped: Callable[[], int]
     runtime_dir: Path
     state_dir: Path
     started_at: float
@@ -125,6 +126,7 @@ class Observe:
             "requests": sum(model.figures.requests for model in self._registry),
             "errors": sum(sum(model.figures.errors.values()) for model in self._registry),
             "rss_bytes": process.rss_bytes(os.getpid()),
+            "log_dropped": facts.log_dropped(),
             "runtime_dir": str(facts.runtime_dir),
             "state_dir": str(facts.state_dir),
         }

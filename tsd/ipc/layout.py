@@ -245,7 +245,7 @@ def unpack_answers(
     view, notice_bytes = memoryview(notice), len(notice)
     granted_from, granted_bytes = grant
     entries = []
-    # One pass with few calls: this runs for every prediction (benchmarks: 5.0 -> 2.4 us).
+    # One pass with few calls: this runs for every prediction.
     for row in _descriptors(ANSWER, notice, count):
         job_id, offset, body_bytes, head_bytes, status, outcome, place = row
         if place == Place.INLINE:

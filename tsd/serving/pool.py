@@ -93,11 +93,6 @@ class Pool:
         """Workers that may get batches."""
         return sum(worker.is_serving for worker in self.workers.values())
 
-    @property
-    def in_flight(self) -> list[Batch]:
-        """Batches that are with a worker."""
-        return [batch for worker in self.workers.values() for batch in worker.outstanding]
-
     def scale(self, wanted: int) -> None:
         """Start or stop workers until there are `wanted`; the last started stop first."""
         self.wanted = wanted
