@@ -188,9 +188,18 @@ def _pack(parser: Parser) -> None:
     add("--extra-files", metavar="LIST", help="files, folders and patterns, with commas between")
     add("-c", "--config-file", type=Path, metavar="FILE", help="the model's settings, in YAML")
     add("-r", "--requirements-file", type=Path, metavar="FILE", help="what the handler needs")
+    add("--runtime", choices=("python", "python3", "LSP"), default="python")
     add("--export-path", type=Path, default=Path(), metavar="FOLDER", help="default: this one")
-    add("--archive-format", choices=("default", "no-archive"), default="default")
+    formats = ("default", "zip-store", "tgz", "no-archive")
+    add("--archive-format", choices=formats, default="default")
     add("-f", "--force", action="store_true", help="replace an archive of that name")
+
+
+def _migrate(parser: Parser) -> None:
+    from pathlib import Path
+
+    parser.add_argument("file", type=Path, metavar="FILE", help="TorchServe's config.properties")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the settings there")
 
 
 def _nothing(parser: Parser) -> None:
@@ -223,5 +232,6 @@ COMMANDS = {
     "status": Command("Show how the daemon does", "status", _nothing),
     "predict": Command("Send one input to a model and print its answer", "predict", _predict),
     "logs": Command("Show the daemon's log", "logs", _logs),
+    "migrate": Command("Translate TorchServe's config.properties", "migrate", _migrate),
     "pack": Command("Make a model archive; needs no daemon", "pack", _pack),
 }

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import uvloop
 
 from tsd import log, process, systemd
 from tsd.config import OPTIONS, load, render
 from tsd.daemon import Daemon
 from tsd.errors import ConfigError, TsdError
+from tsd.migration import migrate
 from tsd.settings import Config
 
 EXIT_STARTUP, EXIT_CONFIG = 1, 78
@@ -27,41 +31,51 @@ HELP = {
     "--http": "ADDR:PORT for predictions, or none",
     "--management": "ADDR:PORT for the management API, or none",
     "--metrics": "ADDR:PORT for Prometheus, or none",
-    "--grpc": "none; this release does not speak gRPC",
+    "--grpc": "ADDR:PORT for predictions by gRPC, or none",
+    "--grpc-management": "ADDR:PORT for managing models by gRPC, or none",
     "--log-level": "debug, info, warning, error or critical",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; its exit status: 0, 1 (did not start), 2 (usage) or 78 (configuration)."""
-    given = vars(_parser().parse_args(arguments))
-    environment = systemd.environment()
-    places = systemd.places(environment)
     try:
-        loaded = load(given, environment.variables, places)
-        if given["print_config"]:
-            sys.stdout.write(render(loaded) + "\n")
-        if given["check_config"]:
-            sys.stdout.write("tsd: the configuration is valid\n")
-        if given["check_config"] or given["print_config"]:
-            return 0
-        config = loaded.config
-        journal = log.find_journal(config.log.format, sys.stderr, environment.journal_stream)
-        started = log.start(config.log, journal, sys.stderr)
-        process.set_title("tsd")
-
-        def reload() -> Config:
-            return load(given, environment.variables, places).config
-
-        async def run() -> None:
-            await Daemon(config, environment, started, reload).run()
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run())
+        return _run(vars(_parser().parse_args(arguments)))
     except TsdError as error:
         _print_error(error)
         return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_STARTUP
+
+
+def _run(given: dict[str, Any]) -> int:
+    environment = systemd.environment()
+    places = systemd.places(environment)
+    if given["migrate"]:
+        migration = migrate(Path(given["migrate"]), environment.variables, places)
+        sys.stdout.write(msgspec.json.encode(migration).decode() + "\n")
+        return 0
+    loaded = load(given, environment.variables, places)
+    for warning in loaded.warnings:
+        sys.stderr.write(f"tsd: warning: {warning}\n")
+    if given["print_config"]:
+        sys.stdout.write(render(loaded) + "\n")
+    if given["check_config"]:
+        sys.stdout.write("tsd: the configuration is valid\n")
+    if given["check_config"] or given["print_config"]:
+        return 0
+    _serve(loaded.config, environment, lambda: load(given, environment.variables, places).config)
     return 0
+
+
+def _serve(config: Config, environment: systemd.Environment, reload: Callable[[], Config]) -> None:
+    journal = log.find_journal(config.log.format, sys.stderr, environment.journal_stream)
+    started = log.start(config.log, journal, sys.stderr)
+    process.set_title("tsd")
+
+    async def run() -> None:
+        await Daemon(config, environment, started, reload).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,8 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tsd {version('tsd')}")
     parser.add_argument("--config", metavar="FILE", help="the configuration file (tsd.toml)")
+    parser.add_argument("--ts-config", metavar="FILE", help="TorchServe's config.properties")
     for option in OPTIONS:
         parser.add_argument(option, help=HELP[option])
+    parser.add_argument("--migrate", metavar="FILE", help="for `tsctl migrate`: translate one")
     parser.add_argument(
         "--check-config", action="store_true", help="read the configuration, say what is wrong"
     )

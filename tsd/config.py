@@ -1,27 +1,28 @@
 """Where the settings' values come from.
 
 A `Config` is made by `load`, then frozen; a reload makes a new one. Sources, strongest first:
-command line, environment (`TSD_*`), drop-ins (`tsd.toml.d/*.toml`), `tsd.toml`, defaults.
-The environment is read by systemd.py; each room checks what only it can know."""
+command line, environment (`TSD_*`), drop-ins (`tsd.toml.d/*.toml`), `tsd.toml`, TorchServe's
+`config.properties` if one is given (properties/), defaults. The environment is read by systemd.py;
+each room checks what only it can know."""
 
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import json
 import os
-import re
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
+from tsd.addresses import GRPC_DOORS, HTTP_DOORS, check_door, open_to_others
 from tsd.errors import ConfigError
-from tsd.settings import Config
+from tsd.properties.translation import DEFAULTS_ORIGIN, Translation, translate
+from tsd.settings import Config, Given
 
 OPTIONS = {
     "--model-store": "model_store",
@@ -33,32 +34,45 @@ OPTIONS = {
     "--management": "doors.management",
     "--metrics": "doors.metrics",
     "--grpc": "doors.grpc",
+    "--grpc-management": "doors.grpc_management",
     "--log-level": "log.level",
 }
 """Options of the command line that are settings, too."""
 
 RESTART_KEYS = (
     *("runtime_dir", "state_dir", "python", "models", "http.backlog"),
-    *("doors.http", "doors.management", "doors.metrics", "doors.grpc"),
-    *("log.format", "log.kept_records"),
+    *HTTP_DOORS,
+    *GRPC_DOORS,
+    *("doors.remote", "torchserve.snapshot", "torchserve.snapshot_dir"),
+    *("torchserve.is_strict", "torchserve.open_inference"),
+    *("access.tokens", "access.key_file", "access.token_lifetime_s", "access.model_api"),
+    *("cors.origin", "cors.methods", "cors.headers"),
+    *("serving.sequence_id_header", "serving.sequence_start_header"),
+    "serving.sequence_end_header",
+    *("metrics.mode", "metrics.file", "metrics.auto_detect", "metrics.system"),
+    *("metrics.interval_s", "metrics.folder", "metrics.max_series"),
+    *("log.format", "log.kept_records", "log.folder", "log.file_bytes", "log.kept_files"),
+    *("tls.grpc", "grpc.max_streams"),
+    *("grpc.max_connection_age_s", "grpc.max_connection_age_grace_s"),
 )
 """Settings that a reload cannot change."""
 
-OTHER_VARIABLES = {"TSD_CONFIG", "TSD_SOCKET"}
-"""Names in the environment that are ours and no settings: the file's, and tsctl's."""
+OTHER_VARIABLES = {"TSD_CONFIG", "TSD_TS_CONFIG", "TSD_SOCKET"}
+"""Names in the environment that are ours and no settings: the files', and tsctl's."""
 
-LOCAL_ONLY = "keep to 127.0.0.1 or [::1]; from afar come by an SSH tunnel or a reverse proxy"
-REMEDIES = {
-    "doors.http": LOCAL_ONLY,
-    "doors.management": LOCAL_ONLY,
-    "doors.metrics": LOCAL_ONLY,
-    "doors.grpc": 'leave it at "none", and use the HTTP door',
-}
-"""What to do about a value that another text than its setting's meaning explains better."""
+LOCAL_ONLY = (
+    "keep to 127.0.0.1 or [::1] and come by an SSH tunnel or a reverse proxy; "
+    'or set access.tokens = true and doors.remote = "with-token"'
+)
+OPEN_TO_ANYONE = (
+    "%s is open to other machines without a token: whoever reaches it may use it. "
+    "Better let TorchServe's tokens on, or listen on 127.0.0.1 behind a reverse proxy"
+)
 
 NOT_ABOVE = {
     "serving.default_workers": "serving.max_workers",
     "http.max_request_bytes": "serving.arena_bytes",
+    "serving.max_answer_bytes": "serving.answers_bytes",
     "http.max_header_bytes": "http.max_headers_bytes",
 }
 """Settings that another one bounds."""
@@ -78,27 +92,12 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Given:
-    """What one source says about one setting."""
-
-    value: object
-    origin: str
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a door listens."""
-
-    host: str
-    port: int
-
-
-@dataclass(frozen=True)
 class Loaded:
-    """A configuration, and where each of its values came from."""
+    """A configuration, where each of its values came from, and what has to be told about it."""
 
     config: Config
     origins: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 class Places(Protocol):
@@ -119,41 +118,29 @@ def load(arguments: Mapping[str, object], environment: Mapping[str, str], places
     given["state_dir"] = Given(places.state_dir, "default")
     named = arguments.get("config") or environment.get("TSD_CONFIG")
     file = Path(str(named)) if named else places.config_file
+    translation = _from_properties(arguments, environment)
     for key, one in (
+        *translation.settings.items(),
         *_from_files(file, must_exist=bool(named)),
         *_from_environment(environment),
         *_from_arguments(arguments),
     ):
         given[key] = Given(_checked(key, one), one.origin)
+    given["doors.remote"] = _remote(given, translation)
     config = _build(Config, {key: one.value for key, one in given.items()})
     origins = {key: one.origin for key, one in given.items()}
     _check_together(config, origins)
-    return Loaded(config, origins)
+    is_for_anyone = config.doors.remote == "anyone"
+    told = [OPEN_TO_ANYONE % key for key in open_to_others(values(config)) if is_for_anyone]
+    return Loaded(config, origins, (*translation.warnings, *told))
 
 
-def parse_address(text: str) -> Address | None:
-    """The address of a door, None for `none`; ValueError says what is wrong with it."""
-    if text == "none":
-        return None
-    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
-    if not found or int(found[3]) > 65_535:
-        raise ValueError("it is neither ADDRESS:PORT nor none")
-    host = "127.0.0.1" if found[2] == "localhost" else found[1] or found[2]
-    try:
-        is_local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        raise ValueError(f"{host!r} is not an IP address") from None
-    if not is_local:
-        raise ValueError(
-            "it can be reached from other machines: that needs a token, which this release lacks"
-        )
-    return Address(host, int(found[3]))
-
-
-def render(loaded: Loaded) -> str:
-    """All settings as TOML that `load` reads back, each with its meaning and its origin."""
+def render(loaded: Loaded, keys: Iterable[str] | None = None) -> str:
+    """These settings, or all, as TOML that `load` reads back, with their meanings and origins."""
     lines: list[str] = []
-    for key, value in values(loaded.config).items():
+    found = values(loaded.config)
+    for key in found if keys is None else keys:
+        value = found[key]
         section, _, name = key.rpartition(".")
         if section and f"[{section}]" not in lines:
             lines.append(f"[{section}]")
@@ -231,6 +218,13 @@ def _from_file(file: Path, origin: str) -> Iterator[tuple[str, Given]]:
         yield key, Given(value, origin)
 
 
+def _from_properties(
+    arguments: Mapping[str, object], environment: Mapping[str, str]
+) -> Translation:
+    named = arguments.get("ts_config") or environment.get("TSD_TS_CONFIG")
+    return translate(Path(str(named)), environment) if named else Translation({}, {}, ())
+
+
 def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Dotted keys; a section that is empty says nothing, but its name must be right."""
     for name, value in tree.items():
@@ -258,12 +252,15 @@ def _from_arguments(arguments: Mapping[str, object]) -> Iterator[tuple[str, Give
 
 
 def _checked(key: str, given: Given) -> object:
-    """The value as its setting's type; only the environment spells numbers as text."""
+    """The value as its setting's type; only the environment spells numbers and lists as text."""
+    said, is_variable = given.value, given.origin.startswith("environment ")
+    if is_variable and isinstance(SETTINGS[key].default, tuple):
+        said = [word.strip() for word in str(said).split(",")]
     try:
         value: object = msgspec.convert(
-            given.value,
+            said,
             SETTINGS[key].type,
-            strict=not given.origin.startswith("environment "),
+            strict=not is_variable,
             dec_hook=_path,
         )
         if not str(value).isprintable():
@@ -273,7 +270,7 @@ def _checked(key: str, given: Given) -> object:
         raise ConfigError(
             f"{given.origin}: {key} cannot be {given.value!r}",
             why=str(error),
-            fix=REMEDIES.get(key) or _remedy(key),
+            fix=_remedy(key),
         ) from None
     return value
 
@@ -286,16 +283,14 @@ def _path(_type: type, value: object) -> Path:
 
 def _check_meaning(key: str, value: object) -> None:
     """What a type cannot say."""
-    if key == "doors.grpc" and value != "none":
-        raise ValueError("gRPC comes with a later release")
-    if key.startswith("doors."):
-        parse_address(str(value))
+    if key in (*HTTP_DOORS, *GRPC_DOORS):
+        check_door(key, str(value))
     if key == "runtime_dir" and len(os.fsencode(str(value))) > LONGEST_RUNTIME_DIR:
         raise ValueError(f"a socket's path is too long in it; {LONGEST_RUNTIME_DIR} bytes fit")
 
 
 def _check_together(config: Config, origins: Mapping[str, str]) -> None:
-    """A default must lie within its bound, and the largest request must fit into an arena."""
+    """What no setting says alone: bounds within others, and who may come from afar."""
     found = values(config)
     for smaller, larger in NOT_ABOVE.items():
         if typing.cast(float, found[smaller]) > typing.cast(float, found[larger]):
@@ -304,6 +299,28 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
                 why=f"they come from: {origins[smaller]}; {origins[larger]}",
                 fix=f"lower {smaller}, or raise {larger}",
             )
+    _check_remote(config, origins)
+
+
+def _check_remote(config: Config, origins: Mapping[str, str]) -> None:
+    remote = config.doors.remote
+    if remote == "anyone" or (remote == "with-token" and config.access.tokens):
+        return
+    lacking = "doors.remote is no" if remote == "no" else "access.tokens is false"
+    for key in open_to_others(values(config)):
+        raise ConfigError(
+            f"{origins[key]}: {key} cannot be {values(config)[key]!r}",
+            why=f"it can be reached from other machines, and {lacking}",
+            fix=LOCAL_ONLY,
+        )
+
+
+def _remote(found: Mapping[str, Given], translation: Translation) -> Given:
+    """TorchServe opens its doors to all whom its file names, with its tokens or without."""
+    said, settings = found["doors.remote"], {key: one.value for key, one in found.items()}
+    if said.origin != "default" or not translation.settings or not open_to_others(settings):
+        return said
+    return Given("with-token" if settings["access.tokens"] else "anyone", DEFAULTS_ORIGIN)
 
 
 def _remedy(key: str) -> str:
@@ -337,6 +354,10 @@ def _build(struct: type[msgspec.Struct], found: Mapping[str, object], prefix: st
 
 def _toml(value: object) -> str:
     """Numbers as they are, texts and paths quoted: JSON's escapes are TOML's, too."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(one) for one in value)}]"
     if isinstance(value, int | float):
         return repr(value)
     return json.dumps(str(value), ensure_ascii=False)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tsd import config
-from tsd.config import Address, Loaded
+from tsd.addresses import GRPC_DOORS, HTTP_DOORS
+from tsd.config import Loaded
 from tsd.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -154,66 +156,117 @@ def test_an_unknown_variable_is_refused_with_a_suggestion(file: Path) -> None:
     assert load(file, {"TSD_SOCKET": "/x", "OTHER": "y"}).config == load(file).config
 
 
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:8080", Address("127.0.0.1", 8080)),
-        ("localhost:0", Address("127.0.0.1", 0)),
-        ("[::1]:65535", Address("::1", 65_535)),
-        ("127.8.9.1:1", Address("127.8.9.1", 1)),
-        ("none", None),
-    ],
-)
-def test_addresses(text: str, address: Address | None) -> None:
-    assert config.parse_address(text) == address
+@pytest.mark.parametrize("text", ["example.org:80", "*:80", ":80", "80", "", "127.0.0.1"])
+@pytest.mark.parametrize("door", ["http", "management", "metrics", "grpc", "grpc_management"])
+def test_a_door_that_is_no_address_is_refused(file: Path, door: str, text: str) -> None:
+    arguments: dict[str, Any] = {door: text}
+    option = "--" + door.replace("_", "-")
+    message = refusal(file, **arguments)
+    assert f"command line {option}: doors.{door} cannot be {text!r}" in message
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("0.0.0.0:80", "[::]:80", "192.168.1.4:80", "example.org:80", "*:80", ":80", "80", ""),
-        *("127.0.0.1", "127.0.0.1:65536", "127.0.0.1:٣", "::1:80", "[127.0.0.1:80", "None"),
-    ],
-)
-@pytest.mark.parametrize("door", ["http", "management", "metrics"])
+@pytest.mark.parametrize("text", ["0.0.0.0:80", "[::]:80", "192.168.1.4:80"])
+@pytest.mark.parametrize("door", ["http", "management", "metrics", "grpc", "grpc_management"])
 def test_a_door_opens_to_this_machine_only(file: Path, door: str, text: str) -> None:
     arguments: dict[str, Any] = {door: text}
     message = refusal(file, **arguments)
-    assert f"command line --{door}: doors.{door} cannot be {text!r}" in message
+    assert f"doors.{door} cannot be {text!r}" in message
+    assert "doors.remote is no" in message
     assert "SSH tunnel" in message
 
 
-def test_grpc_is_refused_until_it_is_there(file: Path) -> None:
-    assert "later release" in refusal(file, grpc="127.0.0.1:7070")
-    assert load(file, grpc="none").config.doors.grpc == "none"
+def test_others_may_come_with_a_token_where_both_are_asked_for(file: Path) -> None:
+    file.write_text('[doors]\nhttp = "0.0.0.0:80"\nremote = "with-token"\n')
+    assert "access.tokens is false" in refusal(file)
+    drop_in(file, "a.toml", "[access]\ntokens = true\n")
+    loaded = load(file)
+    assert loaded.config.doors.http == "0.0.0.0:80"
+    assert loaded.warnings == ()
+
+
+def test_others_may_come_without_a_token_and_that_is_said(file: Path) -> None:
+    file.write_text('[doors]\nhttp = "0.0.0.0:80"\nremote = "anyone"\n')
+    (warning,) = load(file).warnings
+    assert "doors.http is open to other machines without a token" in warning
+
+
+def test_a_variable_may_be_a_list(file: Path) -> None:
+    loaded = load(file, {"TSD_ARCHIVES_ALLOWED_URLS": "https://a/.*, file://.*"})
+    assert loaded.config.archives.allowed_urls == ("https://a/.*", "file://.*")
+
+
+def test_a_torchserve_file_is_weaker_than_all_but_the_defaults(file: Path, tmp_path: Path) -> None:
+    properties = tmp_path / "config.properties"
+    properties.write_text("job_queue_size=7\nmax_request_size=5000\nvmargs=-Xmx1g\n")
+    loaded = load(file, {"TSD_HTTP_MAX_REQUEST_BYTES": "6000"}, ts_config=properties)
+    assert loaded.config.serving.queue_size == 7
+    assert loaded.origins["serving.queue_size"] == "config.properties job_queue_size"
+    assert loaded.config.http.max_request_bytes == 6000
+    assert loaded.config.access.tokens
+    assert loaded.origins["access.tokens"] == "TorchServe's default"
+    (warning,) = loaded.warnings
+    assert "vmargs has no meaning here: there is no Java virtual machine" in warning
+    file.write_text("[serving]\nqueue_size = 9\n")
+    assert load(file, ts_config=properties).config.serving.queue_size == 9
+    assert load(file, {"TSD_TS_CONFIG": str(properties)}).config.doors.management.endswith(":8081")
+
+
+@pytest.mark.parametrize(("flag", "remote"), [("false", "with-token"), ("true", "anyone")])
+def test_a_torchserve_file_may_open_its_doors(
+    file: Path, tmp_path: Path, flag: str, remote: str
+) -> None:
+    properties = tmp_path / "config.properties"
+    properties.write_text(
+        f"inference_address=http://0.0.0.0:8080\ndisable_token_authorization={flag}\n"
+    )
+    loaded = load(file, ts_config=properties)
+    assert loaded.config.doors.remote == remote
+    assert len(loaded.warnings) == (remote == "anyone")
+    # Who switches the tokens off elsewhere has opened it to anyone, too.
+    assert load(file, {"TSD_ACCESS_TOKENS": "false"}, ts_config=properties).warnings
+    # What the operator has said stays.
+    assert "doors.remote is no" in refusal(file, {"TSD_DOORS_REMOTE": "no"}, ts_config=properties)
+
+
+def test_what_is_wrong_in_a_torchserve_file_is_named_by_its_key(file: Path, tmp_path: Path) -> None:
+    properties = tmp_path / "config.properties"
+    properties.write_text("job_queue_size=0\n")
+    message = refusal(file, ts_config=properties)
+    assert "config.properties job_queue_size: serving.queue_size cannot be 0" in message
 
 
 def some(setting: config.Setting) -> st.SearchStrategy[Any]:
     """Values that the setting accepts."""
-    if setting.key == "doors.grpc":
-        return st.just("none")
-    if setting.key.startswith("doors."):
+    if setting.key in (*HTTP_DOORS, *GRPC_DOORS):
         return st.integers(0, 65_535).map("[::1]:{}".format)
+    choices = typing.get_args(typing.get_args(setting.type)[0])
+    if choices and isinstance(setting.default, str):
+        return st.sampled_from(choices)
     return BY_TYPE[type(setting.default)]
 
 
-WORDS = st.text().filter(str.isprintable)
-NAMES = st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable() and text != ".")
+# What `str.isprintable` lets through, without trying what it does not.
+PRINTABLE = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")
+WORDS = st.text(PRINTABLE)
+NAMES = st.text(PRINTABLE, min_size=1, max_size=20).filter(lambda text: text != ".")
 BY_TYPE: dict[type, st.SearchStrategy[Any]] = {
     str: WORDS,
     int: st.integers(256, 1_000_000),
     float: st.floats(0, 86_400, exclude_min=True),
     type(Path()): NAMES.map(Path),
     type(None): NAMES.map(Path),
+    bool: st.booleans(),
+    tuple: st.lists(WORDS).map(tuple),
 }
 FREE = {
     key: some(setting)
     for key, setting in config.SETTINGS.items()
-    if key not in {"log.level", "log.format", *config.NOT_ABOVE, *config.NOT_ABOVE.values()}
+    if key not in {*config.NOT_ABOVE, *config.NOT_ABOVE.values()}
 }
 
 
-@settings(deadline=None, max_examples=50)
+# So many settings take a busy machine long to make up.
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.fixed_dictionaries({}, optional=FREE))
 def test_what_is_rendered_is_read_back(chosen: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -229,11 +282,17 @@ def test_what_is_rendered_is_read_back(chosen: dict[str, Any]) -> None:
 
 def lines_of(chosen: dict[str, Any]) -> str:
     """TOML with dotted keys and every character escaped."""
-    lines = []
-    for key, value in chosen.items():
-        quoted = '"' + "".join(f"\\U{ord(c):08x}" for c in str(value)) + '"'
-        lines.append(f"{key} = {value if isinstance(value, int | float) else quoted}")
-    return "\n".join(lines)
+    return "\n".join(f"{key} = {toml(value)}" for key, value in chosen.items())
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, int | float):
+        return str(value)
+    return '"' + "".join(f"\\U{ord(c):08x}" for c in str(value)) + '"'
 
 
 def test_rendered_settings_tell_meaning_and_origin(file: Path) -> None:
@@ -252,7 +311,7 @@ def test_changes_are_told_by_key(file: Path) -> None:
 def test_every_setting_is_bounded_and_explained() -> None:
     for setting in config.SETTINGS.values():
         assert setting.meaning.endswith("."), setting.key
-        if isinstance(setting.default, int | float):
+        if isinstance(setting.default, int | float) and not isinstance(setting.default, bool):
             bounds = setting.type.__metadata__[0]
             assert (bounds.ge is not None) or (bounds.gt is not None), setting.key
             assert bounds.le is not None, setting.key
@@ -278,6 +337,10 @@ def test_the_manual_page_names_every_setting_with_its_default() -> None:
 
 def shown(default: object) -> str:
     """A default as the manual page spells it."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if default == ():
+        return "[]"
     if default is None:
         return "unset"
     if default == Path(sys.executable):

@@ -1,14 +1,17 @@
 """tsctl pack: a model archive out of a handler and the files it needs.
 
-All local. What stands where in an archive is TorchServe's: every file at the root, and
-MAR-INF/MANIFEST.json to say which is which."""
+All local. Options, files and manifest are those of torch-model-archiver: every file at the root,
+and MAR-INF/MANIFEST.json, the last one, to say which is which."""
 
 from __future__ import annotations
 
+import glob
+import io
 import json
 import os
 import re
 import shutil
+import tarfile
 import time
 import zipfile
 from argparse import Namespace
@@ -19,16 +22,22 @@ from pathlib import Path
 from tsctl.client import Client
 from tsctl.console import Console
 from tsctl.failure import Failure, Json, Status
-from tsctl.version import installed_version
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MANIFEST = "MAR-INF/MANIFEST.json"
+
+# The version of torch-model-archiver whose archives these are.
+ARCHIVER_VERSION = "0.12.0"
+SUFFIXES = {"default": ".mar", "zip-store": ".mar", "tgz": ".tar.gz", "no-archive": ""}
+CPP_RUNTIME = "LSP"
 
 # Handlers that every server brings along; they are named in the manifest and not copied.
 BUILT_IN_HANDLERS = {
     *("base_handler", "text_classifier", "image_classifier", "object_detector"),
     *("image_segmenter", "dali_image_classifier", "vllm_handler", "trt_llm_handler"),
 }
+BUILT_IN_CPP_HANDLERS = {"BaseHandler", "TorchScriptHandler"}
+UNWANTED_FOLDERS = {"__MACOSX", "__pycache__"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class PackRequest:
     serialized_file: Path | None = None
     model_file: Path | None = None
     extra_files: tuple[Path, ...] = ()
+    runtime: str = "python"
     config_file: Path | None = None
     requirements_file: Path | None = None
     export_path: Path = Path()
@@ -49,6 +59,8 @@ class PackRequest:
 
 
 def run(arguments: Namespace, _: Client, console: Console) -> None:
+    for word in unmatched(arguments.extra_files or ""):
+        print(f"tsctl: nothing matches {word}", file=console.errors)
     target = pack(request_from(arguments))
     if console.is_json:
         console.show_json({"archive": str(target.absolute())})
@@ -64,6 +76,7 @@ def request_from(arguments: Namespace) -> PackRequest:
         serialized_file=arguments.serialized_file,
         model_file=arguments.model_file,
         extra_files=tuple(expand(arguments.extra_files or "")),
+        runtime=arguments.runtime,
         config_file=arguments.config_file,
         requirements_file=arguments.requirements_file,
         export_path=arguments.export_path,
@@ -74,10 +87,13 @@ def request_from(arguments: Namespace) -> PackRequest:
 
 def expand(words: str) -> Iterator[Path]:
     """The paths in a list with commas; a pattern stands for all that it matches."""
-    for word in filter(None, map(str.strip, words.split(","))):
-        path = Path(word)
-        found = sorted(path.parent.glob(path.name)) if "*" in path.name else []
-        yield from found or [path]
+    for word in _words(words):
+        yield from map(Path, _matches(word) if glob.has_magic(word) else [word])
+
+
+def unmatched(words: str) -> list[str]:
+    """The patterns in such a list that stand for nothing."""
+    return [word for word in _words(words) if glob.has_magic(word) and not _matches(word)]
 
 
 def pack(request: PackRequest) -> Path:
@@ -86,13 +102,19 @@ def pack(request: PackRequest) -> Path:
         raise _bad_name(request.model_name)
     files = contents(request)
     manifest = json.dumps(manifest_of(request, time.time()), indent=2).encode()
-    is_folder = request.archive_format == "no-archive"
-    target = request.export_path / (request.model_name + ("" if is_folder else ".mar"))
+    target = request.export_path / (request.model_name + SUFFIXES[request.archive_format])
     if target.exists() and not request.force:
         raise _exists(target)
+    request.export_path.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        (write_folder if is_folder else write_archive)(partial, files, manifest)
+        if request.archive_format == "no-archive":
+            write_folder(partial, files, manifest)
+        elif request.archive_format == "tgz":
+            write_tar(partial, files, manifest, request.model_name)
+        else:
+            is_stored = request.archive_format == "zip-store"
+            write_zip(partial, files, manifest, is_stored=is_stored)
         _remove(target)
         partial.replace(target)
     finally:
@@ -112,10 +134,10 @@ def manifest_of(request: PackRequest, now_s: float) -> Json:
         "configFile": _name(request.config_file),
     }
     return {
-        "createdOn": time.strftime("%d/%m/%Y %H:%M:%S", time.gmtime(now_s)),
-        "runtime": "python",
+        "createdOn": time.strftime("%d/%m/%Y %H:%M:%S", time.localtime(now_s)),
+        "runtime": request.runtime,
         "model": {key: value for key, value in model.items() if value},
-        "archiverVersion": installed_version(),
+        "archiverVersion": ARCHIVER_VERSION,
     }
 
 
@@ -133,36 +155,67 @@ def contents(request: PackRequest) -> dict[str, Path]:
 
 def _named_files(request: PackRequest) -> Iterator[tuple[str, Path]]:
     single = (
-        *(handler_file(request.handler), request.serialized_file, request.model_file),
+        *(
+            handler_file(request.handler, request.runtime),
+            request.serialized_file,
+            request.model_file,
+        ),
         *(request.config_file, request.requirements_file),
     )
     for path in (*filter(None, single), *request.extra_files):
         if path.is_dir():
-            inside = (found for found in path.rglob("*") if not found.is_dir())
-            yield from ((found.relative_to(path).as_posix(), found) for found in inside)
+            yield from ((file.relative_to(path).as_posix(), file) for file in _files_in(path))
         else:
             yield path.name, path
 
 
-def handler_file(handler: str) -> Path | None:
+def handler_file(handler: str, runtime: str = "python") -> Path | None:
     """The file of `h.py`, `h` or `h.py:function`; none for a handler that is built in."""
     file = handler.partition(":")[0]
-    if file in BUILT_IN_HANDLERS:
+    is_cpp = runtime == CPP_RUNTIME
+    if file in (BUILT_IN_CPP_HANDLERS if is_cpp else BUILT_IN_HANDLERS):
         return None
-    return Path(file if file.endswith(".py") else file + ".py")
+    suffix = ".so" if is_cpp else ".py"
+    return Path(file if file.endswith(suffix) else file + suffix)
 
 
-def write_archive(target: Path, files: Mapping[str, Path], manifest: bytes) -> None:
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-        archive.writestr(MANIFEST, manifest)
+def write_zip(target: Path, files: Mapping[str, Path], manifest: bytes, *, is_stored: bool) -> None:
+    method = zipfile.ZIP_STORED if is_stored else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(target, "w", method, strict_timestamps=False) as archive:
         for name, path in files.items():
             archive.write(path, name)
+        archive.writestr(MANIFEST, manifest)
+
+
+def write_tar(target: Path, files: Mapping[str, Path], manifest: bytes, folder: str) -> None:
+    with tarfile.open(target, "w:gz", dereference=True) as archive:
+        for name, path in files.items():
+            archive.add(path, f"{folder}/{name}")
+        entry = tarfile.TarInfo(f"{folder}/{MANIFEST}")
+        entry.size = len(manifest)
+        archive.addfile(entry, io.BytesIO(manifest))
 
 
 def write_folder(target: Path, files: Mapping[str, Path], manifest: bytes) -> None:
     _write_into(target / MANIFEST).write_bytes(manifest)
     for name, path in files.items():
         shutil.copy2(path, _write_into(target / name))
+
+
+def _words(words: str) -> Iterator[str]:
+    return filter(None, map(str.strip, words.split(",")))
+
+
+def _matches(pattern: str) -> list[str]:
+    # Path.glob takes no absolute pattern, and `*` for hidden files, too.
+    return sorted(glob.glob(pattern))  # noqa: PTH207
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """All files below, but for those in hidden folders and in what tools leave behind."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [f for f in folders if not f.startswith(".") and f not in UNWANTED_FOLDERS]
+        yield from (Path(place, name) for name in names)
 
 
 def _write_into(path: Path) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tarfile
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +13,8 @@ from typing import Any
 import pytest
 
 from tsctl.arguments import parse
-from tsctl.commands.pack import PackRequest, expand, manifest_of, pack, request_from
+from tsctl.commands.pack import PackRequest, expand, manifest_of, pack, request_from, unmatched
 from tsctl.failure import Failure, Status
-from tsctl.version import installed_version
 
 
 @pytest.fixture
@@ -59,7 +60,6 @@ def test_all_files_lie_at_the_root_in_a_fixed_order(folder: Path, request_: Pack
     )
     assert archive == folder / "digits.mar"
     assert names(archive) == [
-        "MAR-INF/MANIFEST.json",
         "config.yaml",
         "deep/words.txt",
         "handler.py",
@@ -67,6 +67,7 @@ def test_all_files_lie_at_the_root_in_a_fixed_order(folder: Path, request_: Pack
         "model.py",
         "requirements.txt",
         "weights.pt",
+        "MAR-INF/MANIFEST.json",
     ]
     assert manifest(archive)["model"] == {
         "modelName": "digits",
@@ -81,10 +82,10 @@ def test_all_files_lie_at_the_root_in_a_fixed_order(folder: Path, request_: Pack
 
 def test_the_manifest_says_when_and_by_what_it_was_made(request_: PackRequest) -> None:
     assert manifest_of(replace(request_, serialized_file=None), 0.0) == {
-        "createdOn": "01/01/1970 00:00:00",
+        "createdOn": time.strftime("%d/%m/%Y %H:%M:%S", time.localtime(0)),
         "runtime": "python",
         "model": {"modelName": "digits", "handler": "handler.py", "modelVersion": "1.0"},
-        "archiverVersion": installed_version(),
+        "archiverVersion": "0.12.0",
     }
 
 
@@ -100,7 +101,7 @@ def test_the_handler_is_named_as_it_was_typed(
 def test_a_built_in_handler_is_named_and_not_copied(request_: PackRequest) -> None:
     archive = pack(replace(request_, handler="image_classifier"))
     assert manifest(archive)["model"]["handler"] == "image_classifier"
-    assert names(archive) == ["MAR-INF/MANIFEST.json", "weights.pt"]
+    assert names(archive) == ["weights.pt", "MAR-INF/MANIFEST.json"]
 
 
 def test_an_archive_may_be_a_folder(folder: Path, request_: PackRequest) -> None:
@@ -116,6 +117,50 @@ def test_an_archive_may_be_a_folder(folder: Path, request_: PackRequest) -> None
         "weights.pt",
     ]
     assert pack(replace(request, force=True)) == made
+
+
+def test_an_archive_may_be_a_tar_with_one_folder_at_its_top(request_: PackRequest) -> None:
+    made = pack(replace(request_, archive_format="tgz"))
+    assert made.name == "digits.tar.gz"
+    with tarfile.open(made, "r:gz") as opened:
+        assert opened.getnames() == [
+            "digits/handler.py",
+            "digits/weights.pt",
+            "digits/MAR-INF/MANIFEST.json",
+        ]
+
+
+def test_an_archive_may_be_stored_without_being_packed(request_: PackRequest) -> None:
+    with zipfile.ZipFile(pack(replace(request_, archive_format="zip-store"))) as opened:
+        assert {entry.compress_type for entry in opened.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_what_tools_leave_behind_stays_out(folder: Path, request_: PackRequest) -> None:
+    for name in (".git", "__pycache__", "__MACOSX", "deep/.cache"):
+        (folder / "extra" / name).mkdir(parents=True)
+        (folder / "extra" / name / "left").touch()
+    (folder / "extra" / ".dotfile").touch()
+    archive = pack(replace(request_, extra_files=(folder / "extra",)))
+    assert [name for name in names(archive) if "/" not in name] == [
+        ".dotfile",
+        "handler.py",
+        "labels.json",
+        "weights.pt",
+    ]
+    assert not [name for name in names(archive) if name.endswith("left")]
+
+
+def test_a_handler_of_the_cpp_runtime_is_a_library(folder: Path, request_: PackRequest) -> None:
+    (folder / "mine.so").touch()
+    own = pack(replace(request_, runtime="LSP", handler=f"{folder}/mine:run"))
+    assert "mine.so" in names(own)
+    assert manifest(own)["runtime"] == "LSP"
+    built_in = pack(replace(request_, runtime="LSP", handler="TorchScriptHandler", force=True))
+    assert names(built_in) == ["weights.pt", "MAR-INF/MANIFEST.json"]
+
+
+def test_the_folder_of_the_archive_is_made(folder: Path, request_: PackRequest) -> None:
+    assert pack(replace(request_, export_path=folder / "new" / "store")).exists()
 
 
 def test_an_archive_is_replaced_only_by_force(request_: PackRequest) -> None:
@@ -160,14 +205,16 @@ def test_no_file_takes_the_manifests_place(folder: Path, request_: PackRequest) 
 
 
 def test_extra_files_may_be_patterns(folder: Path) -> None:
-    words = f"{folder}/extra, {folder}/m*.py,{folder}/none*,"
-    assert [path.name for path in expand(words)] == ["extra", "model.py", "none*"]
+    words = f"{folder}/extra, {folder}/m*.py,{folder}/none*,{folder}/[cw]?*.yaml,gone.txt"
+    assert [path.name for path in expand(words)] == ["extra", "model.py", "config.yaml", "gone.txt"]
+    assert unmatched(words) == [f"{folder}/none*"]
 
 
 def test_the_options_are_those_of_torch_model_archiver(folder: Path) -> None:
     words = (
         "pack --model-name m -v 3 --handler h.py --serialized-file w.pt --model-file m.py"
         " --extra-files a,b -c c.yaml -r r.txt --export-path out --archive-format no-archive -f"
+        " --runtime python3"
     )
     assert request_from(parse(words.split())) == PackRequest(
         model_name="m",
@@ -176,6 +223,7 @@ def test_the_options_are_those_of_torch_model_archiver(folder: Path) -> None:
         serialized_file=Path("w.pt"),
         model_file=Path("m.py"),
         extra_files=(Path("a"), Path("b")),
+        runtime="python3",
         config_file=Path("c.yaml"),
         requirements_file=Path("r.txt"),
         export_path=Path("out"),

@@ -1,0 +1,1 @@
+"""Mirrors torchserve/: what the command decides, without a process."""
