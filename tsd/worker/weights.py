@@ -32,6 +32,15 @@ def open_model(path: Path, device: torch.device) -> Model:
     return torch.export.load(path).module().to(device)
 
 
+def open_shared_library(path: Path, device: torch.device) -> Model:
+    """The model that AOTInductor compiled to a `.so`, as torch made them before packages."""
+    if device.type == "cuda":
+        # The loader knows kinds of devices only; which one, it takes from here.
+        torch.cuda.set_device(device)
+    model: Model = torch._export.aot_load(str(path), device.type)  # noqa: SLF001 (the only name)
+    return model
+
+
 def is_aot_package(path: Path) -> bool:
     """Whether a `.pt2` holds machine code (AOTInductor) instead of an exported program."""
     with zipfile.ZipFile(path) as package:

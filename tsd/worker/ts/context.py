@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ts
-from ts.metrics.metrics_store import MetricsStore
+from ts.metrics.metric_cache_yaml_impl import make_metrics
 
 
 class RequestProcessor:
@@ -26,6 +26,10 @@ class RequestProcessor:
         self._status_code = 200
         self._reason_phrase = ""
         self._response_header: dict[str, Any] = {}
+
+    def without_answer(self) -> RequestProcessor:
+        """The same request, with nothing said about its answer."""
+        return RequestProcessor(self._request_header, self._read_header)
 
     def get_request_properties(self) -> dict[str, Any]:
         """All headers; made on first use, because most handlers never ask."""
@@ -82,12 +86,13 @@ class Context:
             "server_version": mms_version,
             "limit_max_image_pixels": limit_max_image_pixels,
         }
-        self.metrics = MetricsStore(model_name=model_name) if metrics is None else metrics
+        self.metrics: Any = make_metrics(model_name) if metrics is None else metrics
         self.request_ids: dict[int, str] | None = None
         self.request_processor: Any = [RequestProcessor({})]
         self.stopping_criteria: Any = None
         self.cl_socket: Any = None
-        self.intermediate_results: list[list[Any]] = []
+        # How pieces of answers leave; None outside a worker.
+        self.part_sender: Any = None
         self.header_key_sequence_id = _header_key("ID")
         self.header_key_sequence_start = _header_key("START")
         self.header_key_sequence_end = _header_key("END")
@@ -97,8 +102,7 @@ class Context:
         self.request_ids = dict(enumerate(request_ids))
         self.request_processor = processors
         self.stopping_criteria = None
-        self.intermediate_results = []
-        self.metrics.set_request_ids(",".join(request_ids))
+        self.metrics.set_request_ids(self.request_ids)
 
     def get_request_id(self, idx: int = 0) -> str | None:
         return (self.request_ids or {}).get(idx)

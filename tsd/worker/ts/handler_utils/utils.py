@@ -22,9 +22,6 @@ def import_class(class_name: str, module_prefix: str | None = None) -> type:
 def send_intermediate_predict_response(
     ret: list[Any], req_id_map: dict[int, str], message: str, code: int, context: Context
 ) -> None:
-    """Add to the answer of each request of the batch, before what `handle` returns.
-
-    The pieces reach the client in order and joined, with the last one."""
-    if len(ret) != len(req_id_map):
-        raise ValueError(f"{len(ret)} intermediate results for {len(req_id_map)} requests")
-    context.intermediate_results.append(ret)
+    """Send a piece of each request's answer now, before what `handle` returns: the last piece."""
+    if context.part_sender is not None:
+        context.part_sender.send(ret, req_id_map, context.request_processor)

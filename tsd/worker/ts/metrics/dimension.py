@@ -8,7 +8,10 @@ class Dimension:
     """A label's name and its value."""
 
     name: str
-    value: str
+    value: object
 
     def __str__(self) -> str:
         return f"{self.name}:{self.value}"
+
+    def to_dict(self) -> dict[str, object]:
+        return {"Name": self.name, "Value": self.value}

@@ -1,67 +1,38 @@
-"""The values that a handler reported, by name, unit and labels. Who shows them is not said here.
+"""The store of metrics before there was a cache of them: deprecated, kept for what imports it.
 
-A counter holds its sum, everything else its last value."""
+What is in it goes nowhere by itself; `ts.service.emit_metrics` prints it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from ts.metrics.dimension import Dimension
-from ts.metrics.metric_type_enum import MetricTypes
-from ts.metrics.unit import UNITS
+from ts.metrics.metric import Metric
+from ts.metrics.metric_cache_abstract import SIZE_UNITS, TIME_UNITS
 
 # A handler that makes a label of what a request says must not fill the worker's memory.
 MAX_SERIES = 1_000
 
-TIME_UNITS = ("ms", "s")
-SIZE_UNITS = ("MB", "kB", "GB", "B")
-
-logger = logging.getLogger(__name__)
-
-
-class MetricKey(NamedTuple):
-    """One series: a metric with values for its labels."""
-
-    name: str
-    unit: str
-    metric_type: MetricTypes
-    dimensions: tuple[Dimension, ...]
+Dimensions = Sequence[Dimension] | None
 
 
 class MetricsStore:
-    """The metrics of one worker; handlers reach it as `context.metrics`."""
+    """Metrics by name, unit, request and labels."""
 
-    def __init__(self, request_ids: str = "", model_name: str | None = None) -> None:
+    def __init__(
+        self, request_ids: str | Mapping[int, str] | None = None, model_name: str | None = None
+    ) -> None:
+        self.store: list[Metric] = []
         self.request_ids = request_ids
         self.model_name = model_name
-        self.cache: dict[MetricKey, float] = {}
-        self._defaults = (Dimension("ModelName", model_name or ""), Dimension("Level", "Model"))
+        self.cache: dict[str, Metric] = {}
 
-    def set_request_ids(self, request_ids: str) -> None:
+    def set_request_ids(self, request_ids: str | Mapping[int, str] | None) -> None:
+        """Whose values come next."""
         self.request_ids = request_ids
 
-    def add_metric(
-        self,
-        name: str,
-        value: float,
-        unit: str | None = None,
-        idx: int | None = None,
-        dimensions: Sequence[Dimension] = (),
-        metric_type: MetricTypes = MetricTypes.COUNTER,
-    ) -> None:
-        names = {dimension.name for dimension in dimensions}
-        missing = [default for default in self._defaults if default.name not in names]
-        key = MetricKey(name, UNITS.get(unit, str(unit)), metric_type, (*dimensions, *missing))
-        self._add(key, float(value))
-
     def add_counter(
-        self,
-        name: str,
-        value: float,
-        idx: int | None = None,
-        dimensions: Sequence[Dimension] = (),
+        self, name: str, value: float, idx: int | None = None, dimensions: Dimensions = None
     ) -> None:
         self.add_metric(name, value, "count", idx, dimensions)
 
@@ -71,11 +42,10 @@ class MetricsStore:
         value: float,
         idx: int | None = None,
         unit: str = "ms",
-        dimensions: Sequence[Dimension] = (),
-        metric_type: MetricTypes = MetricTypes.GAUGE,
+        dimensions: Dimensions = None,
     ) -> None:
-        _check_unit(name, unit, TIME_UNITS)
-        self.add_metric(name, value, unit, idx, dimensions, metric_type)
+        _check_unit(unit, TIME_UNITS)
+        self.add_metric(name, value, unit, idx, dimensions)
 
     def add_size(
         self,
@@ -83,36 +53,49 @@ class MetricsStore:
         value: float,
         idx: int | None = None,
         unit: str = "MB",
-        dimensions: Sequence[Dimension] = (),
-        metric_type: MetricTypes = MetricTypes.GAUGE,
+        dimensions: Dimensions = None,
     ) -> None:
-        _check_unit(name, unit, SIZE_UNITS)
-        self.add_metric(name, value, unit, idx, dimensions, metric_type)
+        _check_unit(unit, SIZE_UNITS)
+        self.add_metric(name, value, unit, idx, dimensions)
 
     def add_percent(
+        self, name: str, value: float, idx: int | None = None, dimensions: Dimensions = None
+    ) -> None:
+        self.add_metric(name, value, "percent", idx, dimensions)
+
+    def add_error(self, name: str, value: float, dimensions: Dimensions = None) -> None:
+        self._add(name, value, "", None, [Dimension("Level", "Error"), *(dimensions or ())])
+
+    def add_metric(
         self,
         name: str,
         value: float,
+        unit: str,
         idx: int | None = None,
-        dimensions: Sequence[Dimension] = (),
-        metric_type: MetricTypes = MetricTypes.GAUGE,
+        dimensions: Dimensions = None,
     ) -> None:
-        self.add_metric(name, value, "percent", idx, dimensions, metric_type)
+        model = Dimension("ModelName", self.model_name or "")
+        labels = [*(dimensions or ()), model, Dimension("Level", "Model")]
+        self._add(name, value, unit, self._ids_of(idx), labels)
 
-    def add_error(self, name: str, value: float, dimensions: Sequence[Dimension] = ()) -> None:
-        labels = (*dimensions, Dimension("Level", "Error"))
-        self.add_metric(name, value, "", None, labels)
+    def _ids_of(self, idx: int | None) -> str:
+        ids = self.request_ids or ""
+        if isinstance(ids, str):
+            return ids
+        return ids[idx] if idx is not None and idx in ids else ",".join(ids.values())
 
-    def _add(self, key: MetricKey, value: float) -> None:
-        is_counter = key.metric_type is MetricTypes.COUNTER
-        if is_counter and value < 0:
-            logger.warning("counter %s cannot go down: %s is dropped", key.name, value)
-        elif key not in self.cache and len(self.cache) >= MAX_SERIES:
-            logger.warning("%d series are kept; %s is dropped", MAX_SERIES, key.name)
-        else:
-            self.cache[key] = value + (self.cache.get(key, 0.0) if is_counter else 0.0)
+    def _add(
+        self, name: str, value: float, unit: str, request_id: str | None, labels: list[Dimension]
+    ) -> None:
+        key = "-".join([name, unit, str(request_id), *map(str, labels)])
+        known = self.cache.get(key)
+        if known is not None:
+            known.update(value)
+        elif len(self.store) < MAX_SERIES:
+            metric = self.cache[key] = Metric(name, value, unit, labels, request_id)
+            self.store.append(metric)
 
 
-def _check_unit(name: str, unit: str, known: Sequence[str]) -> None:
+def _check_unit(unit: str, known: Sequence[str]) -> None:
     if unit not in known:
-        raise ValueError(f"metric {name}: unit {unit!r} is none of {', '.join(known)}")
+        raise ValueError(f"unit {unit!r} is none of {', '.join(known)}")

@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ts.torch_handler.image_transforms import (
-    CenterCrop,
-    Compose,
-    Normalize,
-    Resize,
-    ToRGB,
-    ToTensor,
-)
+from ts.handler_utils.timer import timed
+from ts.torch_handler.image_transforms import IMAGENET
 from ts.torch_handler.vision_handler import VisionHandler
 from ts.utils.util import map_class_to_label
 
@@ -22,22 +16,17 @@ class ImageClassifier(VisionHandler):
 
     topk = 5
 
-    image_processing = Compose(
-        [
-            ToRGB(),
-            Resize(256),
-            CenterCrop(224),
-            ToTensor(),
-            Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
-        ]
-    )
+    image_processing = IMAGENET
 
     def set_max_result_classes(self, topk: int) -> None:
+        """How many classes an answer names."""
         self.topk = topk
 
     def get_max_result_classes(self) -> int:
+        """How many classes an answer names."""
         return self.topk
 
+    @timed
     def postprocess(self, data: Any) -> list[Any]:
         """For each image, label to probability, the best first."""
         count = min(self.topk, data.shape[1])

@@ -85,3 +85,15 @@ class Normalize:
         mean = torch.tensor(self.mean).view(-1, 1, 1)
         std = torch.tensor(self.std).view(-1, 1, 1)
         return pixels.sub(mean).div(std)
+
+
+# As the models trained on ImageNet take their images.
+IMAGENET = Compose(
+    [
+        ToRGB(),
+        Resize(256),
+        CenterCrop(224),
+        ToTensor(),
+        Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+    ]
+)

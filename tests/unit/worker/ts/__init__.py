@@ -1,0 +1,1 @@
+"""The `ts` package, module by module."""

@@ -1,0 +1,1 @@
+"""Models over several processes, by the libraries that TorchServe's examples use."""

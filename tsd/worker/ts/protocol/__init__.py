@@ -1,0 +1,1 @@
+"""Names of the wire between TorchServe's server and its workers that handlers import."""

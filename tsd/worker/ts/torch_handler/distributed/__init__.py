@@ -1,0 +1,1 @@
+"""Handlers of models over several processes."""

@@ -1,0 +1,1 @@
+"""Other shapes of requests and answers, around any handler: chosen by `service_envelope`."""
