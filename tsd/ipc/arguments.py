@@ -26,15 +26,36 @@ class WorkerArguments:
     manifest: dict[str, Any] = field(default_factory=dict)
     model_yaml: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 1
+    # "batch": one batch at a time; "continuous": jobs join and leave a running one; "async":
+    # each job is a call of its own, and calls overlap.
+    mode: str = "batch"
     threads: int = 1
     arena_bytes: int = 0
     answers_bytes: int = 0
+    max_answer_bytes: int = 1 << 28
     daemon_pid: int = 0
+    extra_paths: tuple[str, ...] = ()
+    envelope: str = ""
+    decode_input: bool = True
+    limit_image_pixels: bool = True
+    hidden_variables: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
+    metrics_config: dict[str, Any] = field(default_factory=dict)
+    # Whether the daemon wants each line that is measured, or the last values.
+    metrics_lines: bool = False
+    # The GPUs that it sees, by number; none: all.
+    gpus: tuple[int, ...] = ()
+    # Of a worker of several processes, which this one is, how many they are, and where they meet.
+    rank: int = 0
+    ranks: int = 0
+    meeting_port: int = 0
 
     @property
     def title(self) -> str:
         """The worker's process title."""
-        return f"tsd worker: {self.model_name}/{self.model_version} #{self.number} {self.device}"
+        worker = f"{self.model_name}/{self.model_version} #{self.number}"
+        rank = f" rank {self.rank} of {self.ranks}" if self.ranks else ""
+        return f"tsd worker: {worker}{rank} {self.device}"
 
 
 # In this order, beside the arguments of a fork.
@@ -48,7 +69,9 @@ def pack_arguments(arguments: WorkerArguments) -> bytes:
 
 def unpack_arguments(message: bytes) -> WorkerArguments:
     """The inverse of `pack_arguments`."""
-    return WorkerArguments(**json.loads(message))
+    fields = json.loads(message)
+    tuples = {name: tuple(fields[name]) for name in ("extra_paths", "gpus")}
+    return WorkerArguments(**fields | tuples)
 
 
 def pack_reply(request_id: int, pid: int, error: str = "") -> bytes:

@@ -37,14 +37,16 @@ def send_notice(end: socket.socket, notice: bytes, descriptors: Sequence[int] = 
         end.send(notice)
 
 
-def receive_notice(end: socket.socket) -> bytes:
-    """The next notice; empty at end of file. ProtocolError for one over the limit."""
+def receive_notice(end: socket.socket, flags: int = 0) -> bytes:
+    """The next notice; empty at end of file. ProtocolError for one over the limit.
+
+    BlockingIOError when none is there and the end, or MSG_DONTWAIT in `flags`, does not wait."""
     try:
-        notice = end.recv(NOTICE_BYTES + 1)
+        notice = end.recv(NOTICE_BYTES + 1, flags)
     except ConnectionResetError:
         # Told once, ahead of all else, when the other side died with notices unread. What it had
         # said before is still there.
-        notice = end.recv(NOTICE_BYTES + 1)
+        notice = end.recv(NOTICE_BYTES + 1, flags)
     if len(notice) > NOTICE_BYTES:
         raise ProtocolError(f"a notice is longer than {NOTICE_BYTES} bytes")
     return notice

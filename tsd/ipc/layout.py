@@ -8,6 +8,11 @@ what the other side wrote gets a `ProtocolError` for every number that does not 
     head block:      fields joined by NUL bytes (HTTP allows no NUL in a field)
         of a request:  request id, then name, value, name, value, …
         of an answer:  reason phrase, then name, value, …   (empty when there is nothing to say)
+
+A name in a request's head block that begins with a sign which no HTTP header has is no header:
+
+    ?NAME   a parameter of the query, NAME in UTF-8; the value as it was sent, decoded
+    <NAME   an input whose bytes are the next so many (in decimal) of the body
 """
 
 from __future__ import annotations
@@ -19,12 +24,13 @@ from typing import NamedTuple, Protocol
 
 from tsd.errors import ProtocolError
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 NOTICE_BYTES = 65_536
 INLINE_BYTES = 4_096
 BODY_ALIGNMENT = 64
 MAX_BATCH_ROWS = 1_024
 MAX_TEXT_BYTES = 16_384
+PARAMETER, INPUT = b"?", b"<"
 
 # version, kind, unused, rows, batch id, and two numbers whose meaning depends on the kind
 HEADER = struct.Struct("<HBBIQQQ")
@@ -40,11 +46,14 @@ class NoticeKind(enum.IntEnum):
     BATCH = 1  # here are jobs; first/second: offset and bytes of the granted answer slot
     GRANT = 2  # first/second: offset and bytes of the larger answer slot that was asked for
     STOP = 3  # finish and exit
+    CANCEL = 4  # nobody waits for the answer of the job that `batch_id` names any more
     PHASE = 10  # text: what the worker does before it is ready
     READY = 11  # the model is loaded and warm
     FAILED = 12  # text: the traceback that ended the loading
     NEED = 13  # first: bytes that the answers of the running batch need
     ANSWERS = 14  # the running batch is done
+    PARTS = 15  # pieces of answers of the running batch; all inline
+    METRICS = 16  # text: what the handler measured, a line each
 
 
 class Place(enum.IntEnum):
@@ -62,6 +71,7 @@ class Outcome(enum.IntEnum):
     OUT_OF_MEMORY = 2
     REFUSED = 3  # the handler raised PredictionException: its status, its text
     BAD_OUTPUT = 4
+    TOO_LARGE = 5  # more bytes than the configuration allows for one answer
 
 
 OUTCOMES = {outcome.value: outcome for outcome in Outcome}
@@ -218,11 +228,13 @@ def unpack_batch(notice: bytes, count: int, arena: memoryview) -> list[RequestEn
     return entries
 
 
-def pack_answers(batch_id: int, answers: Sequence[OutgoingAnswer]) -> bytes:
+def pack_answers(
+    batch_id: int, answers: Sequence[OutgoingAnswer], kind: NoticeKind = NoticeKind.ANSWERS
+) -> bytes:
     """The notice that gives a batch back; answers without an offset travel inside it."""
     position = HEADER.size + len(answers) * ANSWER.size
     parts: list[bytes | bytearray | memoryview] = [
-        HEADER.pack(WIRE_VERSION, NoticeKind.ANSWERS, 0, len(answers), batch_id, 0, 0)
+        HEADER.pack(WIRE_VERSION, kind, 0, len(answers), batch_id, 0, 0)
     ]
     inline: list[bytes | bytearray | memoryview] = []
     for answer in answers:

@@ -1,11 +1,12 @@
 """ModelDescription: all settings of one version of a model, and where each came from.
 
-Precedence is TorchServe's: for batch settings query > model yaml > default; the yaml, once there
-is one, hides timeouts and worker counts given in the query."""
+Precedence is TorchServe's: for batch settings query > model yaml > configuration > default; the
+yaml, once there is one, hides timeouts and worker counts given in the query."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,31 @@ import msgspec
 import yaml
 
 from tsd.errors import BadRequest, InvalidArchive
+from tsd.models import placement
+from tsd.models.placement import Parallel
 from tsd.settings import ServingSettings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# Files that are a model without an archive.
+BARE_SUFFIXES = (".pt", ".pt2")
 MAX_YAML_BYTES = 262_144
 MAX_HANDLER_SETTINGS_BYTES = 65_536
 MAX_BATCH_SIZE = 1_024
+DEFAULT_SEQUENCE_IDLE_MS = 60_000
+
+Presets = Callable[[str, str], Mapping[str, int]]
+"""What the configuration says of a model and its version, by the names of model-config.yaml."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSettings:
+    """Stateful sequences: how many, how many requests of each wait, when their places are free."""
+
+    max_sequences: int
+    queue_size: int
+    idle_s: float
+    # 0: as long as they are used.
+    life_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +63,15 @@ class ModelDescription:
     queue_size: int
     device_type: str
     is_idempotent: bool
+    # "batch", "continuous" or "async"; see ipc/arguments.py.
+    mode: str = "batch"
+    sequences: SequenceSettings | None = None
+    needs_idle_worker: bool = False
+    retry_window_s: float = 300.0
+    device_ids: tuple[int, ...] = ()
+    parallel: Parallel = field(default_factory=Parallel)
+    # Folders of packages that the model brought along, for its workers.
+    extra_paths: tuple[str, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -60,12 +89,15 @@ class ModelDescription:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """An unpacked model: where it came from, where it lies, what it says of itself."""
+    """An unpacked model: where it came from, where it lies, what it says of itself.
+
+    `url` is set where the source was downloaded from one."""
 
     source: Path
     model_dir: Path
     manifest: dict[str, Any]
     model_yaml: dict[str, Any]
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +111,8 @@ class RegisterOptions:
     response_timeout: int | None = None
     startup_timeout: int | None = None
     initial_workers: int | None = None
+    # The model's name where neither the request nor the archive gives it one.
+    default_name: str | None = None
 
 
 def check_name(name: str, what: str = "model name") -> str:
@@ -119,19 +153,26 @@ def read_model_yaml(path: Path) -> dict[str, Any]:
 
 
 def describe(
-    files: ModelFiles, options: RegisterOptions, defaults: ServingSettings
+    files: ModelFiles,
+    options: RegisterOptions,
+    defaults: ServingSettings,
+    presets: Presets = lambda _name, _version: {},
 ) -> ModelDescription:
     """Join what the archive, the caller and the configuration say."""
     manifest, model_yaml = files.manifest, files.model_yaml
     model = manifest["model"]
-    choose = _Chooser(options, model_yaml, defaults)
+    name = _name(model, options)
+    version = check_name(str(model.get("modelVersion") or "1.0"), "model version")
+    choose = _Chooser(options, model_yaml, presets(name, version), defaults)
+    mode, parallel = _mode(model_yaml), placement.parallel(model_yaml)
+    placement.check_parallel(parallel, mode, defaults.max_workers)
     workers = choose.workers()
     return ModelDescription(
-        name=check_name(options.model_name or str(model["modelName"])),
-        version=check_name(str(model.get("modelVersion") or "1.0"), "model version"),
-        url=files.source.name,
+        name=name,
+        version=version,
+        url=files.url or files.source.name,
         model_dir=files.model_dir,
-        handler=choose.handler(model),
+        handler=choose.handler(files),
         manifest=manifest,
         model_yaml=model_yaml,
         min_workers=workers[0],
@@ -142,34 +183,85 @@ def describe(
         startup_timeout_s=choose.timeout("startup_timeout_s", "startupTimeout"),
         client_timeout_ms=choose.number("client_timeout_ms", "clientTimeoutInMills", 0),
         queue_size=choose.number("queue_size", "jobQueueSize", defaults.queue_size),
-        device_type=str(model_yaml.get("deviceType", "")),
+        device_type=placement.device_type(model_yaml),
         is_idempotent=model_yaml.get("idempotent") is not False,
+        mode=mode,
+        sequences=choose.sequences(),
+        needs_idle_worker=model_yaml.get("useJobTicket") is True,
+        retry_window_s=choose.number("retry_window_s", "maxRetryTimeoutInSec", 300),
+        device_ids=placement.device_ids(model_yaml),
+        parallel=parallel,
         origins=choose.origins,
     )
+
+
+def _name(model: dict[str, Any], options: RegisterOptions) -> str:
+    """The caller's, else the manifest's, else the default one."""
+    name = options.model_name or str(model.get("modelName") or "") or options.default_name
+    if not name:
+        raise InvalidArchive("Model name is not defined.", fix="give one, with model_name=NAME")
+    return check_name(name)
+
+
+def _mode(model_yaml: dict[str, Any]) -> str:
+    """How jobs share a worker."""
+    if model_yaml.get("continuousBatching") is True:
+        return "continuous"
+    return "async" if model_yaml.get("asyncCommunication") is True else "batch"
 
 
 class _Chooser:
     """Picks each setting from where it is said, and notes where that was."""
 
     def __init__(
-        self, options: RegisterOptions, model_yaml: dict[str, Any], defaults: ServingSettings
+        self,
+        options: RegisterOptions,
+        model_yaml: dict[str, Any],
+        preset: Mapping[str, int],
+        defaults: ServingSettings,
     ) -> None:
         self.options = options
         self.yaml = model_yaml
+        self.preset = preset
         self.defaults = defaults
         self.origins: dict[str, str] = {}
 
-    def handler(self, model: dict[str, Any]) -> str:
-        asked = self.options.handler
-        self.origins["handler"] = "request" if asked else "manifest"
-        return asked or str(model.get("handler") or "")
+    def handler(self, files: ModelFiles) -> str:
+        """What runs the model; a bare model file needs nothing."""
+        asked, packed = self.options.handler, files.manifest["model"].get("handler")
+        self.origins["handler"] = "request" if asked else "manifest" if packed else "default"
+        chosen = str(asked or packed or "")
+        if chosen or files.source.suffix in BARE_SUFFIXES:
+            return chosen
+        if not self.defaults.default_handler:
+            raise InvalidArchive(
+                "The archive names no handler.",
+                fix="give one, with handler=, or set serving.default_handler",
+            )
+        return self.defaults.default_handler
 
     def number(self, name: str, key: str, default: int) -> int:
         """A positive whole number of the yaml; TorchServe ignores a wrong one, so does tsd."""
-        value = self.yaml.get(key)
-        is_given = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        self.origins[name] = "model-config.yaml" if is_given else "default"
-        return int(value) if is_given and value is not None else default
+        for origin, said in (("model-config.yaml", self.yaml), ("configuration", self.preset)):
+            value = said.get(key)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                self.origins[name] = origin
+                return int(value)
+        self.origins[name] = "default"
+        return default
+
+    def sequences(self) -> SequenceSettings | None:
+        """The settings of stateful sequences, where the yaml asks for such."""
+        idle_ms = self.number("sequence_idle_ms", "sequenceMaxIdleMSec", 0)
+        if self.yaml.get("sequenceBatching") is not True:
+            return None
+        return SequenceSettings(
+            max_sequences=self.number("max_sequences", "maxNumSequence", 1),
+            queue_size=self.number("sequence_queue_size", "maxSequenceJobQueueSize", 1),
+            # Without a bound a sequence that nobody ends would hold its place for good.
+            idle_s=(idle_ms or DEFAULT_SEQUENCE_IDLE_MS) / 1000,
+            life_s=self.number("sequence_life_ms", "sequenceTimeoutMSec", 0) / 1000,
+        )
 
     def batch(self, name: str, key: str, default: int) -> int:
         option = {
@@ -188,7 +280,8 @@ class _Chooser:
             "startupTimeout": (self.options.startup_timeout, self.defaults.startup_timeout_s),
         }
         option, default = asked[key]
-        if not self.yaml and option is not None and option > 0:
+        is_hidden = self.yaml or key in self.preset
+        if not is_hidden and option is not None and option > 0:
             self.origins[name] = "request"
             return float(option)
         return float(self.number(name, key, int(default)))

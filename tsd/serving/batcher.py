@@ -32,18 +32,21 @@ def leaves_at(oldest: Job, rows: int, limits: BatchLimits) -> float:
 
 
 class Batcher:
-    """The waiting jobs of one model. `give(jobs)` hands a batch to a worker."""
+    """The waiting jobs of one model. `give(jobs)` hands a batch to a worker.
+
+    `room(is_full)`: how many jobs a worker would take now; 0 where none is free, or where the
+    batch must be full to be taken ahead of need."""
 
     def __init__(
         self,
         limits: BatchLimits,
-        has_worker: Callable[[bool], bool],
+        room: Callable[[bool], int],
         give: Callable[[list[Job]], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.limits = limits
         self.waiting: deque[Job] = deque()
-        self._has_worker = has_worker
+        self._room = room
         self._give = give
         self._loop = loop
         self._seen = 0
@@ -66,6 +69,12 @@ class Batcher:
         self.waiting.extendleft(reversed(list(jobs)))
         self.wake()
 
+    def finished(self, job: Job) -> None:
+        """A worker has answered the job; nothing waits for that here."""
+
+    def sweep(self, now: float) -> None:
+        """Nothing here passes by itself: deadlines are the model's."""
+
     def remove_done(self) -> None:
         """Forget jobs that got their outcome while they waited (deadline, cancelled)."""
         self.waiting = deque(job for job in self.waiting if not job.is_done)
@@ -79,7 +88,7 @@ class Batcher:
 
     def _is_full(self) -> bool:
         """Jobs that a free worker is about to get wait for company, not for a worker."""
-        leaving = self.limits.max_rows if self._has_worker(False) else 0  # noqa: FBT003
+        leaving = self._room(False)  # noqa: FBT003
         return len(self.waiting) >= self.limits.max_waiting + leaving
 
     def _turn(self) -> None:
@@ -89,22 +98,22 @@ class Batcher:
             self._loop.call_soon(self._turn)
             return
         self._is_turning = False
-        while self.waiting and self._may_leave():
-            jobs = self._form()
+        while self.waiting and (room := self._leaving()):
+            jobs = self._form(room)
             if jobs:
                 self._give(jobs)
 
-    def _may_leave(self) -> bool:
-        """Whether the batch in front goes now; if time alone is missing, a timer is set."""
+    def _leaving(self) -> int:
+        """How many jobs go now, at most; if time alone is missing, a timer is set."""
         rows = len(self.waiting)
-        is_full = rows >= self.limits.max_rows
-        if not self._has_worker(is_full):
-            return False
-        due = leaves_at(self.waiting[0], rows, self.limits)
-        if self.limits.max_wait_s and due > time.monotonic():
-            self._wake_at(due)
-            return False
-        return True
+        room = self._room(rows >= self.limits.max_rows)
+        # A worker that has begun with others already is not waited with.
+        if self.limits.max_wait_s and room >= self.limits.max_rows:
+            due = leaves_at(self.waiting[0], rows, self.limits)
+            if due > time.monotonic():
+                self._wake_at(due)
+                return 0
+        return room
 
     def _wake_at(self, instant: float) -> None:
         if self._timer is None:
@@ -114,10 +123,11 @@ class Batcher:
         self._timer = None
         self.wake()
 
-    def _form(self) -> list[Job]:
-        """The next batch: up to max_rows jobs, or one that must travel alone."""
+    def _form(self, room: int) -> list[Job]:
+        """The next batch: up to `room` jobs, or one that must travel alone."""
         waiting, jobs = self.waiting, list[Job]()
-        while waiting and len(jobs) < self.limits.max_rows:
+        most = min(room, self.limits.max_rows)
+        while waiting and len(jobs) < most:
             if waiting[0].is_alone and jobs:
                 break
             job = waiting.popleft()

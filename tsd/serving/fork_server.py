@@ -127,6 +127,11 @@ class ForkServer:
                 fix=f"try `{self.python} -c 'import torch'`",
             ) from error
 
+    async def wait_for_versions(self, timeout_s: float) -> Mapping[str, str]:
+        """The versions of the runtime's parts, once it is loaded; raises as `wait_until_ready`."""
+        await self.wait_until_ready(timeout_s)
+        return self.versions
+
     async def fork(self, arguments: WorkerArguments, descriptors: Sequence[int]) -> int:
         """The process id of a new worker, a child of the daemon. Raises StartFailed."""
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -22,25 +22,41 @@ class JobAnswer(NamedTuple):
     release: Callable[[], None] | None = None
 
 
+class AnswerPart(NamedTuple):
+    """A piece of an answer that goes out before the rest is known.
+
+    `status` and `head` (an answer's head block) count in the first one only."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+
 Finish = Callable[["Job", JobAnswer | TsdError], None]
+OnPart = Callable[["Job", AnswerPart], None]
 
 
 class Job:
     """One inference that a request asked for. Its one outcome goes to `finish`.
 
-    The bytes lie in a slot of the request arena, or, when `slot` is None, in `body`."""
+    The bytes lie in a slot of the request arena, or, when `slot` is None, in `body`. Pieces of
+    the answer go to `on_part` before; without it they are dropped."""
 
     __slots__ = (
         "attempts",
         "body",
         "deadline",
         "finish",
+        "has_begun",
         "head",
         "id",
         "is_alone",
         "is_done",
         "is_running",
+        "left_at",
+        "on_part",
         "queued_at",
+        "sequence",
         "slot",
     )
 
@@ -59,10 +75,14 @@ class Job:
         self.slot = slot
         self.deadline = deadline
         self.finish = finish
-        self.queued_at = 0.0
+        self.on_part: OnPart | None = None
+        self.sequence: str | None = None
+        self.queued_at = self.left_at = 0.0
         self.attempts = 0
         self.is_alone = False
         self.is_running = False
+        # A piece of the answer has gone out: no other worker can begin again.
+        self.has_begun = False
         self.is_done = False
 
 
@@ -76,6 +96,7 @@ class Batch:
     jobs: list[Job]
     grant: Slot | None
     sent_at: float
+    answered_at: float = 0.0
     unread: int = 0
     has_asked: bool = False
     is_waiting: bool = False

@@ -8,28 +8,32 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 
 from tsd.errors import (
+    BadRequest,
     DeadlinePassed,
     Draining,
     ModelFailed,
     NoWorkers,
+    QueueFull,
     StartFailed,
     TsdError,
     WorkerDied,
     WorkerHung,
 )
-from tsd.ipc.layout import inline_limit
+from tsd.ipc.layout import inline_limit, unpack_fields
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
 from tsd.metrics import ModelFigures, ModelSnapshot
 from tsd.models.description import ModelDescription
 from tsd.serving.arena import Arena
 from tsd.serving.batcher import Batcher, BatchLimits
-from tsd.serving.job import Batch, Job
+from tsd.serving.job import Batch, Finish, Job, JobAnswer
 from tsd.serving.plan import Machine, worker_plan
 from tsd.serving.pool import Pool, PoolEvents
+from tsd.serving.sequences import SequenceBatcher
 from tsd.serving.worker_handle import WorkerHandle, WorkerState
 
 SWEEP_S = 0.25
@@ -70,6 +74,7 @@ class Model:
         self.min_workers = description.min_workers
         self.max_workers = description.max_workers
         self.figures = ModelFigures()
+        self.stream_buffer_bytes = serving.stream_buffer_bytes
         self.inline_bytes = inline_limit(description.batch_size)
         self.default_deadline_s = description.deadline_s or max(
             serving.deadline_s, description.response_timeout_s
@@ -78,26 +83,33 @@ class Model:
         self._open: dict[int, Job] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._watchers: list[asyncio.Future[None]] = []
+        plan = worker_plan(description, machine)
         label = f"tsd requests {description.name}/{description.version}"[:200]
         self.arena = Arena(label, serving.arena_bytes)
         self.arena_view = self.arena.segment.map_to_write()
-        limits = BatchLimits(
-            description.batch_size, description.batch_delay_s, description.queue_size
-        )
-        self.batcher = Batcher(limits, self._has_worker, self._give, self._loop)
         self.pool = Pool(
-            worker_plan(description, machine),
+            plan,
             machine.fork_server,
             self.arena,
             machine.config,
             PoolEvents(
                 on_change=self._on_change,
-                on_free=self.batcher.wake,
+                on_free=self._on_free,
                 on_batch=self._on_batch,
                 on_orphans=self._on_orphans,
                 give_back_slot=self.arena.give_back,
+                on_metric=machine.on_metric,
             ),
         )
+        self._sequence_end = serving.sequence_end_header.lower().encode("latin-1")
+        self.batcher = self._make_batcher()
+
+    def _make_batcher(self) -> Batcher | SequenceBatcher:
+        description = self.description
+        limits = BatchLimits(self.pool.plan.rows, description.batch_delay_s, description.queue_size)
+        if description.sequences is not None:
+            return SequenceBatcher(limits, description.sequences, self, self._loop)
+        return Batcher(limits, self.pool.room, self._give, self._loop)
 
     @property
     def name(self) -> str:
@@ -124,6 +136,13 @@ class Model:
         if self.pool.wanted == 0:
             raise NoWorkers(f"Model {self.name} has no worker.")
 
+    def _check_ticket(self) -> None:
+        """Where the model asks for it, only what a free worker begins at once is taken."""
+        if self.description.needs_idle_worker and (
+            self.batcher.waiting or not self.pool.room(False)  # noqa: FBT003
+        ):
+            raise QueueFull("No worker is free, and useJobTicket lets nothing wait.")
+
     def take_slot(self, size: int, deadline: float, then: Callable[[Slot | None], None]) -> None:
         """Room in the request arena: `then` gets a slot, or None when the deadline came first."""
         self._start_sweep()
@@ -133,6 +152,9 @@ class Model:
         """Queue the job: its outcome goes to `job.finish`, unless this raises (as check_open)."""
         try:
             self.check_open()
+            self._check_ticket()
+            if self.description.sequences is not None:
+                self._follow_sequence(job)
             self.batcher.submit(job)
         except TsdError:
             self._release(job)
@@ -147,14 +169,32 @@ class Model:
             return
         job.is_done = True
         self._open.pop(job.id, None)
-        if not job.is_running:
+        if job.is_running:
+            self.pool.cancel(job)
+        else:
             self.batcher.remove_done()
             self._release(job)
+
+    def _follow_sequence(self, job: Job) -> None:
+        """Where jobs overlap, a header of the answer says which sequences have ended."""
+        if job.sequence is None:
+            raise BadRequest("The request belongs to no sequence.")
+        if self.pool.plan.overlaps:
+            job.finish = partial(self._finish_in_sequence, job.finish)
+
+    def _finish_in_sequence(self, finish: Finish, job: Job, outcome: JobAnswer | TsdError) -> None:
+        if isinstance(outcome, JobAnswer) and outcome.head:
+            ended = {n.lower(): v for n, v in unpack_fields(outcome.head)[1]}
+            names = ended.get(self._sequence_end, b"").decode("latin-1")
+            if names and isinstance(self.batcher, SequenceBatcher):
+                self.batcher.end(names.split(";"))
+        finish(job, outcome)
 
     # The operator's verbs; see operations.py.
 
     def scale(self, least: int, most: int) -> None:
         """Ask for workers, up to `least` and down to `most`; they come and go by themselves."""
+        least, most = self.pool.plan.capped(least), self.pool.plan.capped(most)
         self.min_workers, self.max_workers = least, most
         workers = workers_between(self.pool.wanted, least, most)
         if workers > 0 and self.pool.serving == 0 and self.state is ModelState.READY:
@@ -219,37 +259,57 @@ class Model:
 
     # What the batcher and the pool say.
 
-    def _has_worker(self, is_full: bool) -> bool:  # noqa: FBT001 (the batcher's callback)
-        return self.pool.has_worker(is_full)
+    def free_workers(self) -> list[tuple[WorkerHandle, int]]:
+        """For the sequences, which choose their workers themselves."""
+        return self.pool.free_workers()
+
+    def give_to(self, worker: WorkerHandle, jobs: list[Job]) -> None:
+        """Hand a batch to that worker."""
+        self._count_leaving(jobs)
+        self.pool.give_to(worker, jobs)
 
     def _give(self, jobs: list[Job]) -> None:
+        self._count_leaving(jobs)
+        self.pool.give(jobs)
+
+    def _count_leaving(self, jobs: list[Job]) -> None:
         now = time.monotonic()
         for job in jobs:
+            job.left_at = now
             self.figures.queue_s.observe(now - job.queued_at)
         self.figures.batch_rows.observe(len(jobs))
-        self.pool.give(jobs)
+
+    def _on_free(self) -> None:
+        self.batcher.wake()
 
     def _on_batch(self, batch: Batch) -> None:
         for job in batch.jobs:
             self._open.pop(job.id, None)
+            self.batcher.finished(job)
+        self.figures.overhead_ms = 1000 * (time.monotonic() - batch.answered_at)
 
     def _on_orphans(self, worker: WorkerHandle, batches: list[Batch]) -> None:
         """The first batch was running: its jobs are tried once more, each alone; others first."""
         again: list[Job] = []
         for position, batch in enumerate(batches):
+            was_running = position == 0 or worker.overlaps
             for job in batch.jobs:
                 job.is_running = False
-                if self._may_run_again(job, was_running=position == 0):
+                if self._may_run_again(job, was_running=was_running):
                     again.append(job)
                 elif job.is_done:
                     self._release(job)
                 else:
                     self._fail(job, WorkerDied("Worker died.", why=worker.exit_text))
+        if isinstance(self.batcher, SequenceBatcher):
+            for job in self.batcher.forget_worker(worker):
+                self._fail(job, WorkerDied("Worker died.", why=worker.exit_text))
         if again:
             self.batcher.requeue(again)
 
     def _may_run_again(self, job: Job, *, was_running: bool) -> bool:
-        if job.is_done:
+        # A sequence has lost its state with the worker, and a begun answer cannot begin again.
+        if job.is_done or job.has_begun or job.sequence is not None:
             return False
         if was_running:
             job.attempts += 1
@@ -288,6 +348,7 @@ class Model:
         self._sweep = None
         now = time.monotonic()
         self.arena.sweep(now)
+        self.batcher.sweep(now)
         hung = self.pool.sweep(now)
         for job in hung:
             if not job.is_done:

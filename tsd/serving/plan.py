@@ -4,12 +4,19 @@ Which of them are made, and when, is pool.py's business."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from tsd.devices import DeviceUse, Place
+from tsd.errors import StartFailed
 from tsd.ipc.arguments import WorkerArguments
+from tsd.log import get_logger
 from tsd.models.description import ModelDescription
 from tsd.serving.fork_server import ForkServer
-from tsd.settings import Config
+from tsd.settings import Config, ServingSettings
+
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +27,96 @@ class Machine:
     fork_server: ForkServer
     devices: tuple[str, ...]
     pid: int
+    # Gets every line of what handlers measure.
+    on_metric: Callable[[str], None]
+    # The metrics that handlers find declared.
+    metrics_config: dict[str, Any]
+    device_use: DeviceUse = field(default_factory=DeviceUse)
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Those that models may use."""
+        gpus = [device for device in self.devices if device != "cpu"]
+        return tuple(gpus[: self.config.serving.max_gpus])
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the workers of a model may go, each with a place of its own."""
+
+    places: tuple[Place, ...]
+    # The GPUs that the model named: its workers take them in this order.
+    device_ids: tuple[int, ...]
+    # Each worker has several GPUs, or is said to have one, and sees no others.
+    is_narrow: bool
+    use: DeviceUse
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether the workers have GPUs."""
+        return self.places != (("cpu",),)
+
+    @property
+    def most_workers(self) -> int | None:
+        """How many workers there is room for, where they do not share devices."""
+        return len(self.places) if self.is_narrow else None
+
+    def take(self, number: int) -> Place:
+        """The devices of the worker of that number, to be given back when it is gone for good."""
+        if self.device_ids:
+            return self.use.take([self.places[(number - 1) % len(self.places)]])
+        return self.use.take(self.places)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """What every worker of the model is made from; a number and a device make it a worker's."""
+    """What every worker of the model is made from; a number and a place make it a worker's."""
 
     arguments: WorkerArguments
-    devices: tuple[str, ...]
+    placement: Placement
     startup_timeout_s: float
     response_timeout_s: float
+    # The most jobs that a worker has at once, not counting a batch that was sent ahead.
+    capacity: int
+
+    @property
+    def rows(self) -> int:
+        """The most jobs of one batch."""
+        return 1 if self.arguments.mode == "async" else self.capacity
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether jobs come and go one by one, beside each other, instead of in batches."""
+        return self.arguments.mode != "batch"
+
+    @property
+    def goes_ahead(self) -> bool:
+        """Whether a worker may have its next batch waiting at its door.
+
+        Not where a batch is one job, which would wait there beside a worker that is free; and not
+        where ranks must all be done with a batch before the next one."""
+        return self.capacity > 1 and not self.arguments.ranks
+
+    def capped(self, workers: int) -> int:
+        """As many of these workers as there is room for."""
+        most = self.placement.most_workers
+        return workers if most is None else min(workers, most)
+
+    def arguments_of(self, number: int, place: Place) -> WorkerArguments:
+        """The arguments of the worker that has this number and this place."""
+        if not self.placement.is_on_gpu:
+            return replace(self.arguments, number=number)
+        gpus = tuple(map(_gpu_number, place))
+        if self.placement.is_narrow:
+            # Of those that it sees, the first one.
+            return replace(self.arguments, number=number, gpus=gpus, device="cuda:0", gpu_id=0)
+        return replace(self.arguments, number=number, device=place[0], gpu_id=gpus[0])
 
 
 def worker_plan(description: ModelDescription, machine: Machine) -> WorkerPlan:
-    """The plan of one version of a model on this machine."""
+    """The plan of one version of a model on this machine.
+
+    Raises StartFailed where not one of its workers could have the GPUs that it needs."""
     serving = machine.config.serving
     arguments = WorkerArguments(
         request_id=0,
@@ -47,18 +130,69 @@ def worker_plan(description: ModelDescription, machine: Machine) -> WorkerPlan:
         manifest=description.manifest,
         model_yaml=description.model_yaml,
         batch_size=description.batch_size,
-        threads=serving.threads,
+        mode=description.mode,
+        threads=description.parallel.threads or serving.threads,
         arena_bytes=serving.arena_bytes,
         answers_bytes=serving.answers_bytes,
+        max_answer_bytes=serving.max_answer_bytes,
         daemon_pid=machine.pid,
+        extra_paths=description.extra_paths,
+        envelope=serving.envelope,
+        decode_input=serving.decode_input,
+        limit_image_pixels=serving.limit_image_pixels,
+        hidden_variables=serving.hidden_variables,
+        variables=_variables(serving),
+        metrics_config=machine.metrics_config,
+        metrics_lines=machine.config.metrics.mode != "prometheus",
+        ranks=description.parallel.ranks,
     )
-    devices = ("cpu",) if description.device_type == "cpu" else machine.devices
+    capacity = serving.concurrent_calls if description.mode == "async" else description.batch_size
     return WorkerPlan(
-        arguments, devices, description.startup_timeout_s, description.response_timeout_s
+        arguments,
+        placement_of(description, machine),
+        description.startup_timeout_s,
+        description.response_timeout_s,
+        capacity,
     )
 
 
-def with_place(arguments: WorkerArguments, number: int, device: str) -> WorkerArguments:
-    """The arguments of the worker that has this number and this device."""
-    gpu_id = int(device.partition(":")[2]) if device.startswith("cuda:") else None
-    return replace(arguments, number=number, device=device, gpu_id=gpu_id)
+def placement_of(description: ModelDescription, machine: Machine) -> Placement:
+    """Where the model's workers may go. Raises as `worker_plan`."""
+    ids = _known_ids(description, machine.gpus)
+    if description.device_type == "cpu" or not machine.gpus:
+        return Placement((("cpu",),), ids, is_narrow=False, use=machine.device_use)
+    gpus = tuple(f"cuda:{index}" for index in ids) or machine.gpus
+    level = description.parallel.level
+    size = level or 1
+    places = tuple(gpus[first : first + size] for first in range(0, len(gpus) - size + 1, size))
+    if not places:
+        raise StartFailed(
+            f"Not enough GPUs for model {description.name}, parallelLevel {level}.",
+            why=f"a worker needs {level}, and the model may use {len(gpus)}",
+            fix="ask for fewer, or set deviceType: cpu",
+        )
+    return Placement(places, ids, is_narrow=level > 0, use=machine.device_use)
+
+
+def _known_ids(description: ModelDescription, gpus: Sequence[str]) -> tuple[int, ...]:
+    """The GPUs that the model names; as in TorchServe, one that is not there spoils the list."""
+    ids = description.device_ids
+    if all(f"cuda:{index}" in gpus for index in ids):
+        return ids
+    text = "deviceIds: %s is ignored, not all of them are among the %d GPUs that are used"
+    log.warning(text, list(ids), len(gpus), model=description.name)
+    return ()
+
+
+def _gpu_number(device: str) -> int:
+    return int(device.partition(":")[2])
+
+
+def _variables(serving: ServingSettings) -> dict[str, str]:
+    """What handlers, and the `ts` package, find in their environment."""
+    return {
+        "TS_DECODE_INPUT_REQUEST": str(serving.decode_input).lower(),
+        "TS_REQUEST_SEQUENCE_ID": serving.sequence_id_header,
+        "TS_REQUEST_SEQUENCE_START": serving.sequence_start_header,
+        "TS_REQUEST_SEQUENCE_END": serving.sequence_end_header,
+    }

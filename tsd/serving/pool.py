@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
+from tsd.devices import Place
 from tsd.errors import TsdError
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
@@ -19,7 +21,7 @@ from tsd.serving.arena import Arena
 from tsd.serving.breaker import Breaker
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.job import Batch, Job
-from tsd.serving.plan import WorkerPlan, with_place
+from tsd.serving.plan import WorkerPlan
 from tsd.serving.worker_handle import WorkerEvents, WorkerHandle, WorkerState
 from tsd.settings import Config
 
@@ -46,6 +48,7 @@ class PoolEvents:
     on_batch: Callable[[Batch], None]
     on_orphans: Callable[[WorkerHandle, list[Batch]], None]
     give_back_slot: Callable[[Slot], None]
+    on_metric: Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -70,6 +73,11 @@ class Pool:
         self.plan = plan
         self.wanted = 0
         self.workers: dict[int, WorkerHandle] = {}
+        # The dead whose places are empty until another one is started.
+        self._lost: dict[int, WorkerHandle] = {}
+        # By the number of those that are there, and of the dead that will be replaced.
+        self._devices: dict[int, Place] = {}
+        self._failing_since: float | None = None
         self.last_error: LastError | None = None
         self.counts = Counts()
         self.retry_at = 0.0
@@ -77,6 +85,14 @@ class Pool:
         self._arena = arena
         self._config = config
         self._events = events
+        self._heard = WorkerEvents(
+            on_phase=self._on_phase,
+            on_ready=self._on_ready,
+            on_answers=self._on_answers,
+            on_exit=self._on_exit,
+            give_back_slot=events.give_back_slot,
+            on_metric=events.on_metric,
+        )
         self._breaker = Breaker()
         self._idle: list[WorkerHandle] = []
         self._starts: dict[WorkerHandle, asyncio.Task[None]] = {}
@@ -93,9 +109,20 @@ class Pool:
         """Workers that may get batches."""
         return sum(worker.is_serving for worker in self.workers.values())
 
+    @property
+    def places(self) -> list[WorkerHandle]:
+        """The workers by number; in an empty place the one that died there."""
+        return [one for _, one in sorted((self._lost | self.workers).items())]
+
+    def has_failed_for(self, seconds: float, now: float) -> bool:
+        """Whether no worker has become ready for so long since one died."""
+        return self._failing_since is not None and now - self._failing_since > seconds
+
     def scale(self, wanted: int) -> None:
         """Start or stop workers until there are `wanted`; the last started stop first."""
         self.wanted = wanted
+        for number in [number for number in self._lost if number > wanted]:
+            self._forget(number)
         kept = [w for w in self.workers.values() if w.state is not WorkerState.STOPPING]
         for worker in sorted(kept, key=lambda worker: worker.number)[wanted:]:
             busy_s = self.plan.response_timeout_s if worker.outstanding else 0.0
@@ -103,15 +130,34 @@ class Pool:
         self._start_missing()
         self._events.on_change()
 
-    def has_worker(self, is_full: bool) -> bool:  # noqa: FBT001 (the batcher's callback)
-        """Whether a batch can go: to a free worker, or ahead of need when it is full."""
-        return bool(self._idle) or (is_full and self._next_ahead() is not None)
+    def room(self, is_full: bool) -> int:  # noqa: FBT001 (the batcher's callback)
+        """How many jobs can go: to a free worker, or ahead of need when the batch is full."""
+        worker = self._next(is_full=is_full)
+        return 0 if worker is None else self._room_of(worker)
 
     def give(self, jobs: list[Job]) -> None:
-        """Hand a batch to the worker that `has_worker` spoke of."""
-        worker = self._idle.pop() if self._idle else self._next_ahead()
+        """Hand a batch to the worker that `room` spoke of."""
+        worker = self._next(is_full=True)
         assert worker is not None, "give() without a worker"
+        self.give_to(worker, jobs)
+
+    def free_workers(self) -> list[tuple[WorkerHandle, int]]:
+        """Those that would begin at once, and with how many jobs."""
+        workers = [w for w in self.workers.values() if w.is_serving]
+        if not self.plan.overlaps:
+            workers = list(reversed(self._idle))
+        return [(w, self._room_of(w)) for w in workers if self._room_of(w)]
+
+    def give_to(self, worker: WorkerHandle, jobs: list[Job]) -> None:
+        """Hand a batch to that worker."""
+        if worker in self._idle:
+            self._idle.remove(worker)
         worker.give(jobs)
+
+    def cancel(self, job: Job) -> None:
+        """Nobody waits for the answer of a job that a worker has."""
+        for worker in self.workers.values():
+            worker.cancel(job)
 
     @property
     def has_timeouts(self) -> bool:
@@ -123,8 +169,9 @@ class Pool:
         hung: list[Job] = []
         for worker in self.workers.values():
             worker.sweep(now)
-            if worker.runs_since(now) > self.plan.response_timeout_s:
-                hung += worker.outstanding[0].jobs
+            overdue = worker.overdue(now, self.plan.response_timeout_s)
+            if overdue:
+                hung += [job for batch in overdue for job in batch.jobs]
                 worker.end_hung()
             elif worker.starts_since(now) > self.plan.startup_timeout_s:
                 worker.kill("it did not get ready in time")
@@ -135,19 +182,33 @@ class Pool:
         self.wanted = 0
         if self._retry is not None:
             self._retry.cancel()
+        for number in list(self._lost):
+            self._forget(number)
         for worker in list(self.workers.values()):
             self._retire(worker, self._config.serving.stop_s)
         self._events.on_change()
 
-    def _next_ahead(self) -> WorkerHandle | None:
-        """A busy worker that could have its next batch waiting at its door: the freshest one.
+    def _next(self, *, is_full: bool) -> WorkerHandle | None:
+        """Who would get the next batch."""
+        if self._idle:
+            return self._idle[-1]
+        if self.plan.overlaps:
+            takers = [worker for worker, _ in self.free_workers()]
+            return min(takers, key=lambda worker: len(worker.outstanding), default=None)
+        return self._next_ahead() if is_full else None
 
-        Not where a batch is one job: that one would wait behind it beside a worker that is free."""
-        if self.plan.arguments.batch_size == 1:
+    def _room_of(self, worker: WorkerHandle) -> int:
+        """How many jobs it would take."""
+        begun = len(worker.outstanding) if self.plan.overlaps else 0
+        return self.plan.capacity - begun
+
+    def _next_ahead(self) -> WorkerHandle | None:
+        """A busy worker that could have its next batch waiting at its door: the freshest one."""
+        if not self.plan.goes_ahead:
             return None
         busy = (w for w in self.workers.values() if w.state is WorkerState.BUSY)
         takers = [worker for worker in busy if len(worker.outstanding) == 1]
-        return max(takers, key=lambda worker: worker.outstanding[0].sent_at, default=None)
+        return max(takers, key=lambda worker: worker.running[0].sent_at, default=None)
 
     def _retire(self, worker: WorkerHandle, grace_s: float) -> None:
         if worker in self._idle:
@@ -167,52 +228,56 @@ class Pool:
             self._start_one()
 
     def _start_one(self) -> None:
-        number = next(n for n in range(1, len(self.workers) + 2) if n not in self.workers)
-        device = self.plan.devices[(number - 1) % len(self.plan.devices)]
-        arguments = with_place(self.plan.arguments, number, device)
+        free = (n for n in range(1, len(self.workers) + 2) if n not in self.workers)
+        number = min(self._lost) if self._lost else next(free)
+        if number not in self._devices:
+            self._devices[number] = self.plan.placement.take(number)
+        arguments = self.plan.arguments_of(number, self._devices[number])
         try:
-            worker = WorkerHandle(arguments, self._arena, self._config.log)
+            worker = WorkerHandle(arguments, self._arena, self._config.log, self._heard)
         except OSError as error:
             # No memory or no descriptors: nothing has died, so nothing is counted; but tried again.
             log.error("no worker can be made: %s", error, code="worker_start_failed")
+            if number not in self._lost:
+                self._forget(number)
             self._retry_after(NO_RESOURCES_S)
             return
         self.workers[number] = worker
+        self._lost.pop(number, None)
         start = self._loop.create_task(self._start(worker))
         self._starts[worker] = start
-        start.add_done_callback(lambda _start: self._starts.pop(worker))
+        start.add_done_callback(partial(self._on_start_over, worker))
 
     async def _start(self, worker: WorkerHandle) -> None:
-        events = WorkerEvents(
-            on_phase=self._on_phase,
-            on_ready=self._on_ready,
-            on_answers=self._on_answers,
-            on_exit=self._on_exit,
-            give_back_slot=self._events.give_back_slot,
-        )
         try:
             # The runtime's own start is not the model's: that one's timeout begins after it.
             await self._fork_server.wait_until_ready(self._config.serving.startup_timeout_s)
-            await worker.start(self._fork_server, events)
-        except (TsdError, OSError, asyncio.CancelledError) as error:
-            worker.abandon()
-            del self.workers[worker.number]
-            worker.exit_text = f"{error} {getattr(error, 'why', '')}".strip()
-            if worker.was_told_to_stop:
-                self._start_missing()
-                self._events.on_change()
-            else:
-                self._replace(worker)
+            await worker.start(self._fork_server)
+        except (TsdError, OSError) as error:
+            self._on_never_forked(worker, f"{error} {getattr(error, 'why', '')}".strip())
             return
         if self.workers.get(worker.number) is not worker or worker.state is WorkerState.STOPPING:
             # It was retired while it was being forked.
             worker.kill("it is no longer wanted")
+
+    def _on_start_over(self, worker: WorkerHandle, start: asyncio.Task[None]) -> None:
+        del self._starts[worker]
+        # A task that is cancelled before its first step has not run a line of `_start`.
+        if start.cancelled():
+            self._on_never_forked(worker, "it was no longer wanted")
+
+    def _on_never_forked(self, worker: WorkerHandle, why: str) -> None:
+        worker.abandon()
+        worker.exit_text = why
+        del self.workers[worker.number]
+        self._on_gone(worker)
 
     def _on_phase(self, _worker: WorkerHandle) -> None:
         self._events.on_change()
 
     def _on_ready(self, worker: WorkerHandle) -> None:
         self._breaker.started()
+        self._failing_since = None
         self._idle.append(worker)
         self._events.on_free()
         # After a successful trial the others may come, too.
@@ -233,20 +298,32 @@ class Pool:
             self._idle.remove(worker)
         self.workers.pop(worker.number, None)
         self._events.on_orphans(worker, orphans)
-        if worker.was_told_to_stop:
-            self._start_missing()
-            self._events.on_change()
-        else:
+        self._on_gone(worker)
+
+    def _on_gone(self, worker: WorkerHandle) -> None:
+        if not worker.was_told_to_stop:
             self._replace(worker)
+            return
+        self._forget(worker.number)
+        self._start_missing()
+        self._events.on_change()
+
+    def _forget(self, number: int) -> None:
+        """Nobody takes the place of a worker that is gone."""
+        self._lost.pop(number, None)
+        self.plan.placement.use.give_back(self._devices.pop(number))
 
     def _replace(self, worker: WorkerHandle) -> None:
         """A worker is gone that should not be."""
+        now = time.monotonic()
+        self._lost[worker.number] = worker
+        self._failing_since = self._failing_since or now
         self.last_error = LastError(datetime.now(UTC), worker.exit_text, worker.traceback)
-        self._breaker.died(time.monotonic(), was_ready=worker.was_ready)
+        self._breaker.died(now, was_ready=worker.was_ready)
         self.counts.restarts += 1
         self.counts.failed_starts += not worker.was_ready
         delay_s = self._breaker.delay_s(random.uniform(-1, 1))  # noqa: S311 (jitter)
-        self.retry_at = time.monotonic() + delay_s
+        self.retry_at = now + delay_s
         log.error(
             "worker died: %s; next start in %.1f s",
             worker.exit_text,

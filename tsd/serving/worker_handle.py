@@ -1,54 +1,39 @@
-"""The daemon's side of one worker: its channel, its answer segment, its batches.
+"""The daemon's side of one worker: its states, its batches, its answer segment.
 
-End of file on the channel stops dispatch; only the pidfd says that the process is gone and its
-slots may be reclaimed. No number that the worker wrote is believed. The process itself is in
-worker_process.py; who gets a batch, and what becomes of a dead one's jobs, in pool.py."""
+Slots are reclaimed by its answers, or when it is gone. No number that the worker wrote is
+believed. Its process is in worker_process.py, or several in worker_group.py; its answers become
+outcomes in delivery.py; who gets a batch, and what becomes of a dead one's jobs, is in pool.py."""
 
 from __future__ import annotations
 
-import asyncio
 import enum
-import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from tsd.errors import (
-    BadOutput,
-    HandlerRaised,
-    OutOfResources,
-    PredictionRefused,
-    ProtocolError,
-    TsdError,
-)
+from tsd.errors import ProtocolError
 from tsd.ipc.arguments import WorkerArguments
-from tsd.ipc.channel import receive_notice, send_notice
 from tsd.ipc.layout import (
     BODY_ALIGNMENT,
-    AnswerEntry,
     Header,
     NoticeKind,
-    Outcome,
     pack_batch,
     pack_notice,
     unpack_answers,
-    unpack_fields,
-    unpack_header,
     unpack_text,
 )
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
 from tsd.serving.arena import Arena
+from tsd.serving.delivery import Delivery
 from tsd.serving.fork_server import ForkServer
-from tsd.serving.job import Batch, Job, JobAnswer
+from tsd.serving.job import Batch, Job
+from tsd.serving.worker_group import WorkerGroup
 from tsd.serving.worker_process import WorkerProcess
 from tsd.settings import LogSettings
 
-# Below this an answer is copied out of the segment and joined with its headers in one write.
-COPIED_BYTES = 262_144
 SLOT_PADDING = 2 * BODY_ALIGNMENT
 
 log = get_logger()
@@ -82,24 +67,31 @@ class WorkerEvents:
     on_answers: Callable[[WorkerHandle, Batch], None]
     on_exit: Callable[[WorkerHandle, list[Batch]], None]
     give_back_slot: Callable[[Slot], None]
+    # A line of what the handler measured.
+    on_metric: Callable[[str], None]
 
 
 class WorkerHandle:
     """One worker, from the wish for it to its last descriptor closed."""
 
     def __init__(
-        self, arguments: WorkerArguments, request_arena: Arena, log_settings: LogSettings
+        self,
+        arguments: WorkerArguments,
+        request_arena: Arena,
+        log_settings: LogSettings,
+        events: WorkerEvents,
     ) -> None:
         self.arguments = arguments
         self.number = arguments.number
         self.state = WorkerState.STARTING
         self.phase = "queued"
-        self._loop = asyncio.get_running_loop()
         self.asked_at = time.monotonic()
         self.ready_after_s: float | None = None
         self.started_at = datetime.now(UTC)
         self.batches = 0
-        self.outstanding: deque[Batch] = deque()
+        # By id, the running one first; where jobs overlap, each is a batch and all are running.
+        self.outstanding: dict[int, Batch] = {}
+        self.overlaps = arguments.mode != "batch"
         self.exit_text = ""
         self.traceback = ""
         self.was_ready = False
@@ -108,13 +100,25 @@ class WorkerHandle:
         self._log = log.bind(
             model=arguments.model_name, version=arguments.model_version, worker=self.number
         )
-        self._process = WorkerProcess(self._log, log_settings, self._on_exit)
+        self._events = events
+        self._process = self._make_process(log_settings)
         self._answers = Arena(f"tsd answers {self.number}", arguments.answers_bytes)
         self._view = self._answers.segment.map_to_read()
-        self._channel: socket.socket | None = None
+        self._delivery = Delivery(self._log, self._answers, events.give_back_slot)
         self._usual_answer_bytes = 0
         self._next_batch_id = 0
         self._forked_at = 0.0
+
+    def _make_process(self, log_settings: LogSettings) -> WorkerProcess | WorkerGroup:
+        ranks = self.arguments.ranks
+        if ranks:
+            return WorkerGroup(ranks, self._log, log_settings, self._on_notice, self._on_exit)
+        return WorkerProcess(self._log, log_settings, self._on_notice, self._on_exit)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """All its processes; a worker is one, unless it is divided."""
+        return self._process.pids
 
     @property
     def pid(self) -> int:
@@ -126,11 +130,15 @@ class WorkerHandle:
         """Whether it may get batches."""
         return self.state in (WorkerState.IDLE, WorkerState.BUSY)
 
-    def runs_since(self, now: float) -> float:
-        """Seconds since its running batch began; 0 when none runs, or it waits for room."""
-        if not self.outstanding or self.outstanding[0].is_waiting:
-            return 0.0
-        return now - self.outstanding[0].sent_at
+    @property
+    def running(self) -> list[Batch]:
+        """The batch that runs now; where jobs overlap, all of them."""
+        batches = list(self.outstanding.values())
+        return batches if self.overlaps else batches[:1]
+
+    def overdue(self, now: float, limit_s: float) -> list[Batch]:
+        """What runs, or has given no piece of its answer, for longer; unless it waits for room."""
+        return [b for b in self.running if not b.is_waiting and now - b.sent_at > limit_s]
 
     def sweep(self, now: float) -> None:
         """Answers for which there is no room until the deadline are refused."""
@@ -140,17 +148,15 @@ class WorkerHandle:
         """Seconds since it was forked, while it is not ready yet; else 0."""
         return now - self._forked_at if self.state is WorkerState.STARTING and self.pid else 0.0
 
-    async def start(self, fork_server: ForkServer, events: WorkerEvents) -> None:
+    async def start(self, fork_server: ForkServer) -> None:
         """Have the process forked and watch it. Raises StartFailed, then nothing is left."""
-        self._events = events
         segments = (self._request_arena.segment.fd, self._answers.segment.fd)
         try:
-            self._channel = await self._process.fork(fork_server, self.arguments, segments)
+            await self._process.fork(fork_server, self.arguments, segments)
         except BaseException:
             self.abandon()
             raise
         self._forked_at = time.monotonic()
-        self._loop.add_reader(self._channel.fileno(), self._on_readable)
 
     def abandon(self) -> None:
         """It was never forked, and will not be: give back what was made for it."""
@@ -160,19 +166,40 @@ class WorkerHandle:
 
     def give(self, jobs: list[Job]) -> None:
         """Hand a batch over. The caller has made sure that the worker is serving."""
+        for job in jobs:
+            job.is_running = True
+        if self.state is WorkerState.IDLE:
+            self._move(WorkerState.BUSY)
+        if self.overlaps:
+            self._give_each(jobs)
+        else:
+            self._give_together(jobs)
+
+    def cancel(self, job: Job) -> None:
+        """Nobody waits for the job's answer any more; where jobs overlap, it ends at once."""
+        if self.overlaps and job.id in self.outstanding:
+            self._tell(pack_notice(NoticeKind.CANCEL, job.id))
+
+    def _give_each(self, jobs: list[Job]) -> None:
+        """In one notice, but each a batch of its own, with the job's id."""
+        now = time.monotonic()
+        for job in jobs:
+            self.outstanding[job.id] = Batch(job.id, [job], None, now, 1)
+        self._tell(pack_batch(0, (0, 0), jobs))
+
+    def _give_together(self, jobs: list[Job]) -> None:
         self._next_batch_id += 1
         # Not for a batch that goes ahead: it could hold the room that the running one needs.
         usual = 0 if self.outstanding else self._usual_answer_bytes * len(jobs)
         grant = self._answers.slots.take(usual) if usual else None
         batch = Batch(self._next_batch_id, jobs, grant, time.monotonic(), len(jobs))
-        for job in jobs:
-            job.is_running = True
-        self.outstanding.append(batch)
-        if self.state is WorkerState.IDLE:
-            self._move(WorkerState.BUSY)
+        self.outstanding[batch.id] = batch
         granted = (grant.offset, grant.size) if grant else (0, 0)
+        self._tell(pack_batch(batch.id, granted, jobs))
+
+    def _tell(self, notice: bytes) -> None:
         try:
-            self._send(pack_batch(batch.id, granted, jobs))
+            self._process.send(notice)
         except (OSError, ProtocolError) as error:
             # Its pidfd tells the rest: the jobs go to another worker.
             self.kill(f"it does not take notices: {error}")
@@ -186,14 +213,13 @@ class WorkerHandle:
             return
         self.was_told_to_stop = True
         self._move(WorkerState.STOPPING)
-        if self._channel is not None:
-            try:
-                self._send(pack_notice(NoticeKind.STOP))
-            except OSError as error:
-                self._log.debug("the worker is already going: %s", error)
+        try:
+            self._process.send(pack_notice(NoticeKind.STOP))
+        except OSError as error:
+            self._log.debug("the worker is already going, or not there yet: %s", error)
 
     def kill(self, reason: str) -> None:
-        """End the process now."""
+        """End it now."""
         self._process.kill(reason)
 
     def end_hung(self) -> None:
@@ -204,102 +230,55 @@ class WorkerHandle:
         assert new in MOVES[self.state], f"worker {self.number}: {self.state} -> {new}"
         self.state = new
 
-    def _send(self, notice: bytes) -> None:
-        if self._channel is None:
-            raise BrokenPipeError("the channel is closed")
-        send_notice(self._channel, notice)
+    def _on_notice(self, header: Header, notice: bytes) -> None:
+        handle = self._NOTICES.get(header.kind)
+        if handle is None:
+            raise ProtocolError(f"a worker must not send {header.kind.name}")
+        handle(self, header, notice)
 
-    def _on_readable(self) -> None:
-        try:
-            if not self._read_notice() and self._channel is not None:
-                self._loop.remove_reader(self._channel.fileno())
-        except BlockingIOError:
-            return
-        except (OSError, ProtocolError) as error:
-            if self._channel is not None:
-                self._loop.remove_reader(self._channel.fileno())
-            self.kill(f"its notice is not believed: {error}")
-
-    def _read_notice(self) -> bool:
-        """Take one notice; False at end of file."""
-        if self._channel is None:
-            return False
-        notice = receive_notice(self._channel)
-        if notice:
-            header = unpack_header(notice)
-            handle = self._NOTICES.get(header.kind)
-            if handle is None:
-                raise ProtocolError(f"a worker must not send {header.kind.name}")
-            handle(self, header, notice)
-        return bool(notice)
+    def _running_batch(self, header: Header) -> Batch:
+        """The batch that a notice speaks of; it must be running."""
+        batch = self.outstanding.get(header.batch_id)
+        is_first = batch is next(iter(self.outstanding.values()), None)
+        if batch is None or not (is_first or self.overlaps):
+            raise ProtocolError("a notice about a batch that is not running")
+        return batch
 
     def _on_answers(self, header: Header, notice: bytes) -> None:
-        batch = self.outstanding[0] if self.outstanding else None
-        if batch is None or header.batch_id != batch.id or header.rows != len(batch.jobs):
-            raise ProtocolError("answers to a batch that is not running")
+        batch = self._running_batch(header)
+        batch.answered_at = time.monotonic()
+        if header.rows != len(batch.jobs):
+            raise ProtocolError("answers to some jobs of a batch only")
         granted = (batch.grant.offset, batch.grant.size) if batch.grant else (0, 0)
         entries = unpack_answers(notice, header.rows, self._view, granted)
         if [entry.job_id for entry in entries] != [job.id for job in batch.jobs]:
             raise ProtocolError("answers to other jobs than those of the batch")
-        self.outstanding.popleft()
+        del self.outstanding[batch.id]
         self.batches += 1
         if not self.outstanding and self.state is WorkerState.BUSY:
             self._move(WorkerState.IDLE)
-        if self.outstanding:
+        if self.outstanding and not self.overlaps:
             # The next one begins now, not when it was sent ahead.
-            self.outstanding[0].sent_at = time.monotonic()
+            self.running[0].sent_at = time.monotonic()
         shared = [len(e.body) + len(e.head) + SLOT_PADDING for e in entries if e.is_shared]
         self._usual_answer_bytes = max(shared, default=0)
-        for entry, job in zip(entries, batch.jobs, strict=True):
-            try:
-                self._deliver(batch, job, entry)
-            except Exception:  # noqa: BLE001 (a bug of ours must not cost the others their answers)
-                self._log.exception("an answer could not be delivered")
+        self._delivery.deliver(batch, entries)
         self._events.on_answers(self, batch)
 
-    def _deliver(self, batch: Batch, job: Job, entry: AnswerEntry) -> None:
-        if job.slot is not None:
-            self._events.give_back_slot(job.slot)
-            job.slot = None
-        is_shared = entry.is_shared and len(entry.body) >= COPIED_BYTES
-        if job.is_done or not is_shared:
-            self._count_read(batch)
-        if job.is_done:
-            return
-        job.is_done = True
-        if entry.outcome is not Outcome.OK:
-            job.finish(job, self._error(job, entry))
-            return
-        body = entry.body if is_shared else bytes(entry.body)
-        release = (lambda: self._count_read(batch)) if is_shared else None
-        job.finish(job, JobAnswer(entry.status, entry.head, body, release))
+    def _on_parts(self, header: Header, notice: bytes) -> None:
+        batch = self._running_batch(header)
+        entries = unpack_answers(notice, header.rows, self._view, (0, 0))
+        self._delivery.deliver_parts(batch, entries)
+        # The limit of a response runs between pieces.
+        batch.sent_at = time.monotonic()
 
-    def _count_read(self, batch: Batch) -> None:
-        batch.unread -= 1
-        if batch.unread == 0 and batch.grant is not None:
-            self._answers.give_back(batch.grant)
-            batch.grant = None
-
-    def _error(self, job: Job, entry: AnswerEntry) -> TsdError:
-        text = bytes(entry.body).decode(errors="replace")
-        if entry.outcome is Outcome.REFUSED:
-            return PredictionRefused(text, entry.status)
-        if entry.outcome is Outcome.BAD_OUTPUT:
-            return BadOutput(text)
-        if text:
-            request_id = unpack_fields(job.head)[0].decode("latin-1")
-            self._log.error(
-                "handler raised\n%s", text, request_id=request_id, code="handler_raised"
-            )
-        if entry.outcome is Outcome.OUT_OF_MEMORY:
-            return OutOfResources("Out of resources")
-        return HandlerRaised("Prediction failed")
+    def _on_metrics(self, _header: Header, notice: bytes) -> None:
+        for line in unpack_text(notice).splitlines():
+            self._events.on_metric(line)
 
     def _on_need(self, header: Header, _notice: bytes) -> None:
         """The granted slot is too small for the answers: find a larger one, or say that none is."""
-        batch = self.outstanding[0] if self.outstanding else None
-        if batch is None or header.batch_id != batch.id:
-            raise ProtocolError("a need for a batch that is not running")
+        batch = self._running_batch(header)
         if batch.has_asked:
             raise ProtocolError("a second need of one batch")
         batch.has_asked = batch.is_waiting = True
@@ -310,14 +289,11 @@ class WorkerHandle:
         self._answers.take(header.first, deadline, lambda slot: self._grant(batch, slot))
 
     def _grant(self, batch: Batch, slot: Slot | None) -> None:
-        if self.state is WorkerState.EXITED or self._channel is None:
+        if self.state is WorkerState.EXITED:
             return
         batch.grant, batch.is_waiting, batch.sent_at = slot, False, time.monotonic()
         place = (slot.offset, slot.size) if slot else (0, 0)
-        try:
-            self._send(pack_notice(NoticeKind.GRANT, batch.id, *place))
-        except OSError as error:
-            self.kill(f"it does not take notices: {error}")
+        self._tell(pack_notice(NoticeKind.GRANT, batch.id, *place))
 
     def _on_phase(self, _header: Header, notice: bytes) -> None:
         if self.state not in (WorkerState.STARTING, WorkerState.STOPPING):
@@ -342,30 +318,18 @@ class WorkerHandle:
 
     def _on_exit(self, how: str) -> None:
         self.exit_text = how
-        self._read_last_notices()
-        if self._channel is not None:
-            self._loop.remove_reader(self._channel.fileno())
-            self._channel.close()
-            self._channel = None
         self._answers.close()
         self._move(WorkerState.EXITED)
-        batches = list(self.outstanding)
+        batches = list(self.outstanding.values())
         self.outstanding.clear()
         for batch in batches:
             batch.grant = None
         self._events.on_exit(self, batches)
 
-    def _read_last_notices(self) -> None:
-        """What it said before it died still counts."""
-        try:
-            while self._read_notice():
-                pass
-        except (OSError, ProtocolError) as error:
-            if not isinstance(error, BlockingIOError):
-                self._log.warning("its last notice is not believed: %s", error)
-
     _NOTICES: ClassVar = {
         NoticeKind.ANSWERS: _on_answers,
+        NoticeKind.PARTS: _on_parts,
+        NoticeKind.METRICS: _on_metrics,
         NoticeKind.NEED: _on_need,
         NoticeKind.PHASE: _on_phase,
         NoticeKind.READY: _on_ready,

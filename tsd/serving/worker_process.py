@@ -1,6 +1,7 @@
-"""The process of one worker: forked, watched by its pidfd, listened to, ended.
+"""One process and its channel: forked, watched by its pidfd, told and listened to, ended.
 
-What it is told and what it answers is in worker_handle.py."""
+End of file on the channel stops what it is told; only the pidfd says that the process is gone.
+What its notices mean is said in worker_handle.py."""
 
 from __future__ import annotations
 
@@ -14,8 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from tsd import process
+from tsd.errors import ProtocolError
 from tsd.ipc.arguments import WorkerArguments
-from tsd.ipc.channel import channel_pair
+from tsd.ipc.channel import channel_pair, receive_notice, send_notice
+from tsd.ipc.layout import Header, unpack_header
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.worker_output import OutputPipe, WorkerOutput
 from tsd.settings import LogSettings
@@ -23,28 +26,42 @@ from tsd.settings import LogSettings
 KILL_AFTER_S = 5.0
 SOURCES = ("stdout", "stderr")
 
+OnNotice = Callable[[Header, bytes], None]
+OnExit = Callable[[str], None]
+
 
 class WorkerProcess:
-    """Nothing until `fork`; after it `on_exit` is called once, when the kernel says it is gone."""
+    """Nothing until `fork`. After it `on_notice` gets what the process says, and raises
+    ProtocolError for what it does not believe; `on_exit` is called once, when the kernel says
+    that the process is gone."""
 
-    def __init__(self, log: Any, log_settings: LogSettings, on_exit: Callable[[str], None]) -> None:
+    def __init__(
+        self, log: Any, log_settings: LogSettings, on_notice: OnNotice, on_exit: OnExit
+    ) -> None:
         self.pid = 0
         self._log = log
         self._log_settings = log_settings
+        self._on_notice = on_notice
         self._on_exit = on_exit
+        self._channel: socket.socket | None = None
         self._pidfd = -1
         self._pipes: list[OutputPipe] = []
         self._kill_timer: asyncio.TimerHandle | None = None
         self._is_hung = False
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Its process id; none until it is forked."""
+        return (self.pid,) if self.pid else ()
+
     async def fork(
         self,
         fork_server: ForkServer,
         arguments: WorkerArguments,
         segments: tuple[int, int],
-    ) -> socket.socket:
-        """Have it forked; the daemon's end of its channel. `segments`: request arena, answers.
+    ) -> None:
+        """Have it forked, and listen to it. `segments`: request arena, answers.
 
         Raises StartFailed or OSError, and then nothing is left."""
         with contextlib.ExitStack() as lent, contextlib.ExitStack() as kept:
@@ -62,7 +79,14 @@ class WorkerProcess:
             self._pidfd = process.open_pidfd(self.pid)
             self._watch([read_end for read_end, _ in pipes])
             kept.pop_all()
-        return ours
+        self._channel = ours
+        self._loop.add_reader(ours.fileno(), self._on_readable)
+
+    def send(self, notice: bytes) -> None:
+        """Tell it. OSError where it does not listen any more, ProtocolError for too long."""
+        if self._channel is None:
+            raise BrokenPipeError("the channel is closed")
+        send_notice(self._channel, notice)
 
     def kill(self, reason: str, number: signal.Signals = signal.SIGKILL) -> None:
         """End it now; its exit is seen by the pidfd."""
@@ -111,7 +135,44 @@ class WorkerProcess:
         self._pidfd = -1
         for pipe in self._pipes:
             pipe.close()
+        self._read_last_notices()
+        self._close_channel()
         self._on_exit(str(status))
+
+    def _on_readable(self) -> None:
+        try:
+            if not self._read_notice() and self._channel is not None:
+                self._loop.remove_reader(self._channel.fileno())
+        except BlockingIOError:
+            return
+        except (OSError, ProtocolError) as error:
+            if self._channel is not None:
+                self._loop.remove_reader(self._channel.fileno())
+            self.kill(f"its notice is not believed: {error}")
+
+    def _read_notice(self) -> bool:
+        """Take one notice; False at end of file."""
+        if self._channel is None:
+            return False
+        notice = receive_notice(self._channel)
+        if notice:
+            self._on_notice(unpack_header(notice), notice)
+        return bool(notice)
+
+    def _read_last_notices(self) -> None:
+        """What it said before it died still counts."""
+        try:
+            while self._read_notice():
+                pass
+        except (OSError, ProtocolError) as error:
+            if not isinstance(error, BlockingIOError):
+                self._log.warning("its last notice is not believed: %s", error)
+
+    def _close_channel(self) -> None:
+        if self._channel is not None:
+            self._loop.remove_reader(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
 
     def _cancel_timer(self) -> None:
         if self._kill_timer is not None:

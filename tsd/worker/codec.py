@@ -11,15 +11,17 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from tsd.errors import BadRequest
-from tsd.ipc.layout import Outcome
+from tsd.ipc.layout import INPUT, PARAMETER, Outcome, RequestEntry, unpack_fields
 from tsd.worker import json_text
 
 MAX_TRACEBACK_BYTES = 16_384
 MAX_FORM_PARTS = 1_024
+REMEMBERED_HEAD_BYTES = 1_024
 
 Body = bytes | bytearray | memoryview
 Headers = Sequence[tuple[str, str]]
@@ -35,6 +37,10 @@ class DecodedRequest:
     request_id: str
     headers: list[tuple[str, str]]
     body: Body
+    # Of the query, before what the body says.
+    parameters: Sequence[tuple[str, bytes]] = ()
+    # Names and sizes of what the body is made of; empty: the body is as HTTP brought it.
+    inputs: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(slots=True)
@@ -58,12 +64,66 @@ class FormField(NamedTuple):
     data: Body
 
 
-def handler_input(
-    headers: Headers, body: Body, *, decode_input: bool = True
+def decode(entry: RequestEntry) -> DecodedRequest:
+    """What a descriptor and its bytes say; the body stays where it is."""
+    request_id, _, fields = entry.head.partition(b"\0")
+    is_common = len(fields) <= REMEMBERED_HEAD_BYTES
+    headers, parameters, inputs = (_remembered_head if is_common else _head)(fields)
+    return DecodedRequest(request_id.decode("ascii"), headers, entry.body, parameters, inputs)
+
+
+Head = tuple[list[tuple[str, str]], list[tuple[str, bytes]], list[tuple[str, int]]]
+
+
+def _head(fields: bytes) -> Head:
+    """Headers, parameters, inputs."""
+    _, pairs = unpack_fields(b"\0" + fields) if fields else (b"", [])
+    head: Head = ([], [], [])
+    for name, value in pairs:
+        if name.startswith(PARAMETER):
+            head[1].append((name[1:].decode(errors="replace"), value))
+        elif name.startswith(INPUT):
+            head[2].append((name[1:].decode(errors="replace"), int(value)))
+        else:
+            head[0].append((name.decode("latin-1"), value.decode("latin-1")))
+    return head
+
+
+# A client sends the same headers again and again; nobody changes the lists.
+_remembered_head = lru_cache(maxsize=256)(_head)
+
+
+def decoded_row(
+    request: DecodedRequest, *, decode_input: bool = True
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row that a handler gets, and the media type of each of its values.
 
-    Values are the handler's own: nothing of `body` is kept. BadRequest for a form that is none."""
+    Values are the handler's own: nothing of the body is kept. BadRequest for a broken form."""
+    if request.inputs:
+        return _named_inputs(request.inputs, request.body)
+    if not request.parameters:
+        return handler_input(request.headers, request.body, decode_input=decode_input)
+    row: dict[str, Any] = {name: bytearray(value) for name, value in request.parameters}
+    media_types = dict.fromkeys(row, "")
+    of_body = handler_input(request.headers, request.body, decode_input=decode_input)
+    return row | of_body[0], media_types | of_body[1]
+
+
+def _named_inputs(
+    inputs: Sequence[tuple[str, int]], body: Body
+) -> tuple[dict[str, Any], dict[str, str]]:
+    row: dict[str, Any] = {}
+    begin = 0
+    for name, size in inputs:
+        row[name] = bytearray(body[begin : begin + size])
+        begin += size
+    return row, dict.fromkeys(row, "")
+
+
+def handler_input(
+    headers: Headers, body: Body, *, decode_input: bool = True
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The row that a body becomes, and the media type of each of its values."""
     content_type = header_value(headers, "content-type")
     media_type = content_type.partition(";")[0].strip()
     fields = FORMS.get(media_type.lower())
@@ -79,13 +139,15 @@ def handler_input(
 
 
 def request_headers(
-    headers: Headers, media_types: Mapping[str, str], body_bytes: int
+    headers: Headers, media_types: Mapping[str, str], body_bytes: int | None
 ) -> dict[str, Any]:
-    """The one flat dict of headers that a handler sees, input types first."""
+    """The one flat dict of headers that a handler sees, input types first.
+
+    `body_bytes`: what HTTP's length says where the client did not; None where there is no HTTP."""
     flat: dict[str, Any] = {
         name: {"content-type": media_type} for name, media_type in media_types.items()
     }
-    if not any(name.lower() == "content-length" for name, _ in headers):
+    if body_bytes is not None and not any(name.lower() == "content-length" for name, _ in headers):
         flat["content-length"] = str(body_bytes)
     flat.update(headers)
     return flat

@@ -6,10 +6,12 @@ answer; what it raises while it loads is the caller's to report. Bodies are code
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 Handle = Callable[[Any, Any], Any]
 
+PREDICTION_METRIC = "PredictionTime"
+
 
 @dataclass(frozen=True, slots=True)
 class LoadArguments:
@@ -39,12 +43,25 @@ class LoadArguments:
     batch_size: int
     device: str
     gpu_id: int | None
+    extra_paths: Sequence[str] = ()
+    envelope: str = ""
     limit_max_image_pixels: bool = True
     decode_input: bool = True
+    metrics_config: dict[str, Any] = field(default_factory=dict)
+    metrics_lines: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One request as its handler gets it."""
+
+    request_id: str
+    inputs: dict[str, Any]
+    processor: RequestProcessor
 
 
 class LoadedModel:
-    """A handler with its context: runs one batch at a time."""
+    """A handler with its context. Batches go through `run`; overlapping.py uses the steps of it."""
 
     def __init__(self, handle: Handle, context: Context, *, decode_input: bool = True) -> None:
         from ts.context import RequestProcessor
@@ -56,66 +73,102 @@ class LoadedModel:
 
     def run(self, requests: Sequence[DecodedRequest]) -> list[Answer]:
         """One answer for each request, in order, whatever the handler does."""
-        rows, processors, ids = [], [], []
+        rows: list[Row] = []
         refused: dict[int, Answer] = {}
         for place, request in enumerate(requests):
-            try:
-                row, processor = self._decode(request)
-            except BadRequest as error:
-                refused[place] = codec.refused(error, error.status)
-                continue
-            rows.append(row)
-            processors.append(processor)
-            ids.append(request.request_id)
-        if not rows:
-            return list(refused.values())
-        self.context.begin_batch(ids, processors)
-        answers = self._handle(rows)
+            row = self.row(request)
+            if isinstance(row, Row):
+                rows.append(row)
+            else:
+                refused[place] = row
+        answers = self._run_rows(rows) if rows else []
         return _woven(answers, refused) if refused else answers
 
-    def _decode(self, request: DecodedRequest) -> tuple[dict[str, Any], RequestProcessor]:
-        headers, body = request.headers, request.body
-        row, media_types = codec.handler_input(headers, body, decode_input=self.decode_input)
-        read = partial(codec.request_headers, headers, media_types, len(body))
-        return row, self._processor(None, read)
-
-    def _handle(self, rows: list[dict[str, Any]]) -> list[Answer]:
+    def row(self, request: DecodedRequest) -> Row | Answer:
+        """The request decoded, or the answer that refuses it."""
         try:
-            results = self.handle(rows, self.context)
+            inputs, media_types = codec.decoded_row(request, decode_input=self.decode_input)
+        except BadRequest as error:
+            return codec.refused(error, error.status)
+        length = None if request.inputs else len(request.body)
+        read = partial(codec.request_headers, request.headers, media_types, length)
+        return Row(request.request_id, inputs, self._processor(None, read))
+
+    def call(self, rows: Sequence[Row], context: Context) -> Any:
+        """What the handler returns, its time measured; raises what it raises."""
+        _begin(rows, context)
+        began_at = time.perf_counter()
+        results = self.handle([row.inputs for row in rows], context)
+        _measure(began_at, context)
+        return results
+
+    async def call_async(self, rows: Sequence[Row], context: Context) -> Any:
+        """As `call`, for handlers that may be coroutine functions."""
+        _begin(rows, context)
+        began_at = time.perf_counter()
+        results = self.handle([row.inputs for row in rows], context)
+        if inspect.isawaitable(results):
+            results = await results
+        _measure(began_at, context)
+        return results
+
+    def _run_rows(self, rows: Sequence[Row]) -> list[Answer]:
+        try:
+            results = self.call(rows, self.context)
         except Exception as error:  # noqa: BLE001 (a handler may raise anything)
-            return _failed(error, len(rows))
-        if not isinstance(results, list):
-            return [codec.bad_output("Invalid model predict output") for _ in rows]
-        if len(results) != len(rows):
-            return [codec.bad_output("number of batch response mismatched") for _ in rows]
-        return [self._answer(place, result) for place, result in enumerate(results)]
+            return failed(error, len(rows))
+        return answers_of(results, rows)
 
-    def _answer(self, place: int, result: Any) -> Answer:
-        processor = self.context.request_processor[place]
-        try:
-            body = codec.encode(result)
-            if self.context.intermediate_results:
-                body = b"".join([*self._intermediate(place), body])
-        except Exception:  # noqa: BLE001 (so may what it returned)
-            return _refusal(result) or codec.bad_output("Unsupported model output data type.")
-        return codec.answer(
-            body,
-            processor.get_response_status_code(),
-            processor.get_response_status_phrase(),
-            processor.get_response_headers(),
-        )
 
-    def _intermediate(self, place: int) -> Iterable[codec.Body]:
-        return [codec.encode(results[place]) for results in self.context.intermediate_results]
+def _begin(rows: Sequence[Row], context: Context) -> None:
+    context.begin_batch([row.request_id for row in rows], [row.processor for row in rows])
+
+
+def _measure(began_at: float, context: Context) -> None:
+    context.metrics.add_time(PREDICTION_METRIC, round((time.perf_counter() - began_at) * 1000, 2))
+
+
+def answers_of(results: Any, rows: Sequence[Row]) -> list[Answer]:
+    """What a handler returned, as one answer for each row."""
+    if not isinstance(results, list):
+        return [codec.bad_output("Invalid model predict output") for _ in rows]
+    if len(results) != len(rows):
+        return [codec.bad_output("number of batch response mismatched") for _ in rows]
+    return [answer_of(result, row) for result, row in zip(results, rows, strict=True)]
+
+
+def answer_of(result: Any, row: Row) -> Answer:
+    """One result with what the handler set for its status and headers."""
+    try:
+        body = codec.encode(result)
+    except Exception:  # noqa: BLE001 (a result may be anything, too)
+        return _refusal(result) or codec.bad_output("Unsupported model output data type.")
+    processor = row.processor
+    return codec.answer(
+        body,
+        processor.get_response_status_code(),
+        processor.get_response_status_phrase(),
+        processor.get_response_headers(),
+    )
+
+
+def failed(error: Exception, count: int) -> list[Answer]:
+    """The answers of rows whose handler raised."""
+    refusal = _refusal(error)
+    return [refusal] * count if refusal else codec.raised(error, count)
 
 
 def load(arguments: LoadArguments) -> LoadedModel:
     """The model, ready to run; raises whatever its code raises."""
     from ts.context import Context
+    from ts.metrics.metric_cache_yaml_impl import make_metrics
 
     os.chdir(arguments.model_dir)
-    sys.path.insert(0, arguments.model_dir)
+    sys.path[:0] = [arguments.model_dir, *arguments.extra_paths]
     importlib.invalidate_caches()
+    metrics = make_metrics(
+        arguments.model_name, arguments.metrics_config, coalesce=not arguments.metrics_lines
+    )
     context = Context(
         arguments.model_name,
         arguments.model_dir,
@@ -123,6 +176,7 @@ def load(arguments: LoadArguments) -> LoadedModel:
         arguments.batch_size,
         arguments.gpu_id,
         limit_max_image_pixels=arguments.limit_max_image_pixels,
+        metrics=metrics,
         model_yaml_config=arguments.model_yaml,
     )
     handle = _ready_handle(arguments, context)
@@ -130,6 +184,15 @@ def load(arguments: LoadArguments) -> LoadedModel:
 
 
 def _ready_handle(arguments: LoadArguments, context: Context) -> Handle:
+    handle = _entry_point(arguments, context)
+    if not arguments.envelope:
+        return handle
+    module = importlib.import_module(f"ts.torch_handler.request_envelope.{arguments.envelope}")
+    enveloped: Handle = _only_class(module)(handle).handle
+    return enveloped
+
+
+def _entry_point(arguments: LoadArguments, context: Context) -> Handle:
     if not arguments.handler:
         from tsd.worker.tensor_handler import TensorHandler
 
@@ -169,7 +232,7 @@ def _import_handler(path: str) -> ModuleType:
             raise own_error from None
 
 
-def _only_class(module: ModuleType) -> Callable[[], Any]:
+def _only_class(module: ModuleType) -> Callable[..., Any]:
     from ts.utils.util import list_classes_from_module
 
     classes = list_classes_from_module(module)
@@ -179,11 +242,6 @@ def _only_class(module: ModuleType) -> Callable[[], Any]:
             f"it defines {len(classes)} classes"
         )
     return classes[0]
-
-
-def _failed(error: Exception, count: int) -> list[Answer]:
-    refusal = _refusal(error)
-    return [refusal] * count if refusal else codec.raised(error, count)
 
 
 def _refusal(error: Any) -> Answer | None:

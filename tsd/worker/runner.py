@@ -1,6 +1,7 @@
-"""One worker: load the model, then take a batch, run the handler, give the answers back.
+"""One worker: load the model, then take batches, run the handler, give the answers back.
 
-Bodies become what handlers take, and back, in codec.py; files become a handler in loader.py.
+Bodies become what handlers take, and back, in codec.py; files become a handler in loader.py; the
+way back to the daemon is outbox.py; handlers that run several jobs at once are in overlapping.py.
 A worker ends when the daemon says so or closes its end; it never outlives the daemon."""
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import gc
 import logging
 import mmap
 import os
+import re
 import signal
 import socket
 import sys
 import traceback
-from collections import deque
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol
 
 import torch
 
@@ -27,34 +27,40 @@ from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.layout import (
     Header,
     NoticeKind,
-    Outcome,
-    OutgoingAnswer,
     RequestEntry,
-    body_offset,
-    inline_limit,
-    pack_answers,
     pack_notice,
     pack_text,
-    slot_bytes,
     unpack_batch,
-    unpack_fields,
     unpack_header,
 )
-from tsd.worker.codec import Answer, DecodedRequest
+from tsd.worker.codec import decode
 from tsd.worker.loader import LoadArguments, LoadedModel, load
+from tsd.worker.outbox import MetricsSender, Outbox, grant_of
+from tsd.worker.overlapping import AsyncRunner, ContinuousRunner
+from tsd.worker.parts import PartSender
+from tsd.worker.ranks import FollowerOutbox, join
 
 FIRST_FREE_FD = 3
-REMEMBERED_HEAD_BYTES = 1_024
+
+
+class Serving(Protocol):
+    """What takes notices until the worker is to end."""
+
+    def serve(self) -> None: ...
 
 
 def main(arguments: WorkerArguments, descriptors: Sequence[int]) -> NoReturn:
     """The whole life of a freshly forked worker."""
     status = 1
     try:
-        channel, arena, answers = _settle(arguments, descriptors)
+        channel, arena, segment = _settle(arguments, descriptors)
+        # Held for the life of the process: other ranks meet there.
+        _store = join(arguments) if arguments.ranks else None
         model = _load(arguments, channel)
         if model is not None:
-            Runner(channel, arena, answers, model).serve()
+            kind = FollowerOutbox if arguments.rank else Outbox
+            outbox = kind(channel, segment, arguments.max_answer_bytes)
+            _runner(arguments.mode, outbox, arena, model).serve()
             status = 0
     except SystemExit as exit_asked:
         status = exit_asked.code if isinstance(exit_asked.code, int) else 1
@@ -68,17 +74,25 @@ def main(arguments: WorkerArguments, descriptors: Sequence[int]) -> NoReturn:
         os._exit(status & 0xFF)
 
 
+def _runner(mode: str, outbox: Outbox, arena: memoryview, model: LoadedModel) -> Serving:
+    runners: dict[str, Callable[[Outbox, memoryview, LoadedModel], Serving]] = {
+        "batch": Runner,
+        "continuous": ContinuousRunner,
+        "async": AsyncRunner,
+    }
+    return runners[mode](outbox, arena, model)
+
+
 class Runner:
     """Takes batches off the channel, one at a time, in order."""
 
-    def __init__(
-        self, channel: socket.socket, arena: memoryview, answers: memoryview, model: LoadedModel
-    ) -> None:
-        self.channel = channel
+    def __init__(self, outbox: Outbox, arena: memoryview, model: LoadedModel) -> None:
+        self.outbox = outbox
         self.arena = arena
-        self.answers = answers
         self.model = model
-        self._ahead: deque[bytes] = deque()
+        self._parts = PartSender(outbox)
+        self._metrics = MetricsSender(outbox, model.context.metrics)
+        model.context.part_sender = self._parts
 
     def serve(self) -> None:
         """Answer batches until the daemon says stop or is gone."""
@@ -88,57 +102,19 @@ class Runner:
                 return
             if header.kind == NoticeKind.BATCH:
                 self._answer(header, unpack_batch(notice, header.rows, self.arena))
+        self._metrics.send()
 
     def _next_notice(self) -> bytes:
-        return self._ahead.popleft() if self._ahead else wire.receive_notice(self.channel)
+        self._metrics.send_when_due()
+        return self.outbox.receive()
 
     def _answer(self, header: Header, entries: list[RequestEntry]) -> None:
-        answers = self.model.run([_decode(entry) for entry in entries])
-        packed = [_pack(entry, answer) for entry, answer in zip(entries, answers, strict=True)]
-        placed = self._place(header, packed)
-        wire.send_notice(self.channel, pack_answers(header.batch_id, placed))
-
-    def _place(self, header: Header, answers: list[OutgoingAnswer]) -> list[OutgoingAnswer]:
-        """Write the answers that are too large for the notice into the answer segment."""
-        limit = inline_limit(len(answers))
-        needed = sum(_segment_bytes(answer, limit) for answer in answers)
-        if not needed:
-            return answers
-        offset, granted = header.first, header.second
-        if granted < needed:
-            offset, granted = self._ask_for(header.batch_id, needed)
-        placed = []
-        for answer in answers:
-            size = _segment_bytes(answer, limit)
-            if size and granted < needed:
-                answer = _too_large(answer)
-            elif size:
-                answer = self._write(answer, offset)
-                offset += size
-            placed.append(answer)
-        return placed
-
-    def _ask_for(self, batch_id: int, size: int) -> tuple[int, int]:
-        wire.send_notice(self.channel, pack_notice(NoticeKind.NEED, batch_id, size))
-        while notice := wire.receive_notice(self.channel):
-            header = unpack_header(notice)
-            if header.kind == NoticeKind.GRANT:
-                return header.first, header.second
-            self._ahead.append(notice)
-        raise SystemExit(0)
-
-    def _write(self, answer: OutgoingAnswer, offset: int) -> OutgoingAnswer:
-        begin = offset + body_offset(len(answer.head))
-        self.answers[offset : offset + len(answer.head)] = answer.head
-        self.answers[begin : begin + len(answer.body)] = answer.body
-        return answer._replace(offset=offset)
-
-
-def _segment_bytes(answer: OutgoingAnswer, limit: int) -> int:
-    """What the answer takes of the segment; 0 when it travels in the notice."""
-    if len(answer.head) + len(answer.body) <= limit:
-        return 0
-    return body_offset(slot_bytes(len(answer.head), len(answer.body)))
+        requests = [decode(entry) for entry in entries]
+        jobs = [entry.job_id for entry in entries]
+        ids = [request.request_id for request in requests]
+        self._parts.begin(dict(zip(ids, ((header.batch_id, job) for job in jobs), strict=True)))
+        answers = self.model.run(requests)
+        self.outbox.send_answers(header.batch_id, grant_of(header), zip(jobs, answers, strict=True))
 
 
 def _settle(
@@ -152,7 +128,8 @@ def _settle(
     os.dup2(stdout_fd, 1)
     os.dup2(stderr_fd, 2)
     arena = memoryview(mmap.mmap(arena_fd, arguments.arena_bytes, prot=mmap.PROT_READ))
-    answers = memoryview(mmap.mmap(answers_fd, arguments.answers_bytes))
+    # Of several ranks only the first one writes answers.
+    answers = memoryview(b"" if arguments.rank else mmap.mmap(answers_fd, arguments.answers_bytes))
     channel = socket.socket(fileno=os.dup(channel_fd))
     _close_all_but(channel.fileno())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -161,10 +138,28 @@ def _settle(
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
+    _set_environment(arguments)
     torch.set_num_threads(arguments.threads)
     # A forked generator would give every worker the same numbers.
     torch.seed()
     return channel, arena, answers
+
+
+def _set_environment(arguments: WorkerArguments) -> None:
+    if arguments.hidden_variables:
+        hidden = re.compile(arguments.hidden_variables)
+        for name in [name for name in os.environ if hidden.fullmatch(name)]:
+            del os.environ[name]
+    os.environ.update(arguments.variables)
+    if arguments.gpus:
+        named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices(arguments.gpus, named)
+
+
+def visible_devices(gpus: Sequence[int], named: str) -> str:
+    """The GPUs of those numbers, by the names that the environment has for the ones it shows."""
+    names = named.split(",") if named else []
+    return ",".join(names[gpu].strip() if names else str(gpu) for gpu in gpus)
 
 
 def _close_all_but(kept: int) -> None:
@@ -187,6 +182,12 @@ def _load(arguments: WorkerArguments, channel: socket.socket) -> LoadedModel | N
                 batch_size=arguments.batch_size,
                 device=arguments.device,
                 gpu_id=arguments.gpu_id,
+                extra_paths=arguments.extra_paths,
+                envelope=arguments.envelope,
+                limit_max_image_pixels=arguments.limit_image_pixels,
+                decode_input=arguments.decode_input,
+                metrics_config=arguments.metrics_config,
+                metrics_lines=arguments.metrics_lines,
             )
         )
     except Exception:  # noqa: BLE001 (a handler may raise anything; the daemon is told all of it)
@@ -197,41 +198,3 @@ def _load(arguments: WorkerArguments, channel: socket.socket) -> LoadedModel | N
     gc.freeze()
     wire.send_notice(channel, pack_notice(NoticeKind.READY))
     return model
-
-
-def _decode(entry: RequestEntry) -> DecodedRequest:
-    request_id, _, fields = entry.head.partition(b"\0")
-    is_common = len(fields) <= REMEMBERED_HEAD_BYTES
-    headers = _remembered_headers(fields) if is_common else _headers(fields)
-    return DecodedRequest(request_id.decode("ascii"), headers, entry.body)
-
-
-def _headers(fields: bytes) -> list[tuple[str, str]]:
-    _, pairs = unpack_fields(b"\0" + fields) if fields else (b"", [])
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
-
-
-# A client sends the same headers again and again; nobody changes the list.
-_remembered_headers = lru_cache(maxsize=256)(_headers)
-
-
-def _pack(entry: RequestEntry, answer: Answer) -> OutgoingAnswer:
-    if answer.outcome != Outcome.OK:
-        return OutgoingAnswer(
-            entry.job_id, answer.outcome, answer.status, b"", answer.message.encode()
-        )
-    return OutgoingAnswer(
-        entry.job_id, Outcome.OK, answer.status, _answer_head(answer), answer.body
-    )
-
-
-def _answer_head(answer: Answer) -> bytes:
-    if not answer.headers and not answer.reason:
-        return b""
-    fields = [answer.reason, *[field for pair in answer.headers for field in pair]]
-    return b"\0".join(field.encode("latin-1", "replace") for field in fields)
-
-
-def _too_large(answer: OutgoingAnswer) -> OutgoingAnswer:
-    text = b"The answer is larger than the answer segment allows."
-    return OutgoingAnswer(answer.job_id, Outcome.BAD_OUTPUT, 500, b"", text)

@@ -142,7 +142,7 @@ def test_an_answer_with_an_unknown_word_is_not_believed(
 
 @pytest.mark.parametrize(
     "notice",
-    [b"", b"x" * 31, HEADER.pack(2, 1, 0, 0, 0, 0, 0), HEADER.pack(1, 99, 0, 0, 0, 0, 0)],
+    [b"", b"x" * 31, HEADER.pack(1, 1, 0, 0, 0, 0, 0), HEADER.pack(2, 99, 0, 0, 0, 0, 0)],
 )
 def test_a_foreign_header_is_not_believed(notice: bytes) -> None:
     with pytest.raises(ProtocolError):

@@ -39,11 +39,12 @@ class Scene:
     def __init__(self, free: int = 1, rows: int = 4, wait_s: float = 0.0, bound: int = 10) -> None:
         self.loop, self.free, self.batches = FakeLoop(), free, list[list[int]]()
         self.ahead = 0
+        self.rows = rows
         loop = cast(asyncio.AbstractEventLoop, self.loop)
-        self.batcher = Batcher(BatchLimits(rows, wait_s, bound), self.has_worker, self.give, loop)
+        self.batcher = Batcher(BatchLimits(rows, wait_s, bound), self.room, self.give, loop)
 
-    def has_worker(self, is_full: bool) -> bool:  # noqa: FBT001
-        return self.free > 0 or (is_full and self.ahead > 0)
+    def room(self, is_full: bool) -> int:  # noqa: FBT001
+        return self.rows if self.free > 0 or (is_full and self.ahead > 0) else 0
 
     def give(self, jobs: list[Job]) -> None:
         if self.free:
@@ -180,3 +181,13 @@ def test_when_a_batch_leaves() -> None:
     assert leaves_at(job, 1, limits) == 12.0
     job.is_alone = True
     assert leaves_at(job, 1, limits) == 10.0
+
+
+def test_a_worker_with_jobs_gets_as_many_as_it_has_room_for_without_waiting() -> None:
+    scene = Scene(rows=4, wait_s=60.0)
+    scene.rows = 2
+    scene.submit(1, 2, 3)
+    scene.loop.turn()
+    scene.loop.turn()
+    assert scene.batches == [[1, 2]]
+    assert not scene.loop.timers

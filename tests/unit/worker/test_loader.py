@@ -246,8 +246,28 @@ def test_a_status_for_all_is_for_all(load_handler: Load) -> None:
     assert [answer.status for answer in run_modes(load_handler, "ok", "all")] == [503, 503]
 
 
-def test_intermediate_results_come_before_the_last(load_handler: Load) -> None:
-    assert run_modes(load_handler, "stream")[0].body == b"chunk0 chunk1 ok"
+def test_pieces_of_an_answer_go_out_before_the_last(load_handler: Load) -> None:
+    sent: list[object] = []
+
+    class Sender:
+        def send(self, results: list[str], request_ids: dict[int, str], _: object) -> None:
+            sent.append((results, request_ids))
+
+    model = load_handler(MODES)
+    model.context.part_sender = Sender()
+    assert model.run([request(x_mode="stream")])[0].body == b"ok"
+    assert sent == [(["chunk0 "], {0: "id"}), (["chunk1 "], {0: "id"})]
+
+
+def test_parameters_come_before_the_body_and_named_inputs_in_its_place(load_handler: Load) -> None:
+    model = load_handler(ECHO)
+    with_query = DecodedRequest("i", [], b"x", parameters=[("q", b"1")])
+    named = DecodedRequest("i", [], b"abcde", inputs=[("first", 2), ("second", 3)])
+    answers = [json.loads(bytes(answer.body)) for answer in model.run([with_query, named])]
+    assert answers[0]["row"] == "{'q': bytearray(b'1'), 'body': bytearray(b'x')}"
+    assert list(answers[0]["headers"])[:2] == ["q", "body"]
+    assert answers[1]["row"] == "{'first': bytearray(b'ab'), 'second': bytearray(b'cde')}"
+    assert answers[1]["headers"] == {"first": {"content-type": ""}, "second": {"content-type": ""}}
 
 
 def test_a_broken_form_is_refused_and_the_others_are_served(load_handler: Load) -> None:

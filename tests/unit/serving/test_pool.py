@@ -1,0 +1,117 @@
+"""Which devices a pool's workers have, while they come and go. Nothing is forked here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+from tests.unit.serving.test_plan import machine, plan_on
+from tsd.errors import StartFailed
+from tsd.serving.arena import Arena
+from tsd.serving.fork_server import ForkServer
+from tsd.serving.plan import Machine
+from tsd.serving.pool import Pool, PoolEvents
+
+
+class Forking:
+    """A fork server that never gets ready, or says that it will not, as often as told."""
+
+    def __init__(self, on_asked: Callable[[], None]) -> None:
+        self.failures = 0
+        self._on_asked = on_asked
+
+    async def wait_until_ready(self, _timeout_s: float) -> None:
+        self._on_asked()
+        if not self.failures:
+            await asyncio.Event().wait()
+        self.failures -= 1
+        raise StartFailed("The runtime did not get ready.")
+
+
+class Scene:
+    """A pool on a machine with as many GPUs as asked for."""
+
+    def __init__(self, where: Machine) -> None:
+        self.machine = where
+        self._changed = asyncio.Event()
+        self.forking = Forking(self._changed.set)
+        self.arena = Arena("requests", 4096)
+        self.pool = Pool(
+            plan_on(where),
+            cast(ForkServer, self.forking),
+            self.arena,
+            where.config,
+            PoolEvents(
+                on_change=self._changed.set,
+                on_free=lambda: None,
+                on_batch=lambda _batch: None,
+                on_orphans=lambda _worker, _batches: None,
+                give_back_slot=self.arena.give_back,
+                on_metric=lambda _line: None,
+            ),
+        )
+
+    @property
+    def devices(self) -> dict[int, str]:
+        return {number: one.arguments.device for number, one in self.pool.workers.items()}
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def end(self) -> None:
+        self.pool.stop()
+        await self.until(lambda: not self.pool.workers)
+        self.arena.close()
+
+
+def run(story: Callable[[Scene], Coroutine[Any, Any, None]], where: Machine) -> None:
+    async def whole() -> None:
+        scene = Scene(where)
+        await story(scene)
+        await scene.end()
+
+    asyncio.run(whole())
+
+
+def test_workers_that_are_scaled_down_leave_their_gpus_to_others() -> None:
+    async def story(scene: Scene) -> None:
+        scene.pool.scale(3)
+        assert scene.devices == {1: "cuda:0", 2: "cuda:1", 3: "cuda:2"}
+        scene.pool.scale(1)
+        await scene.until(lambda: len(scene.pool.workers) == 1)
+        other = plan_on(scene.machine)
+        assert [other.placement.take(number) for number in (1, 2)] == [("cuda:1",), ("cuda:2",)]
+
+    run(story, machine(3))
+
+
+def test_a_worker_that_is_replaced_keeps_its_gpu() -> None:
+    async def story(scene: Scene) -> None:
+        scene.pool.scale(1)
+        scene.forking.failures = 1
+        await scene.until(lambda: not scene.pool.workers)
+        # Meanwhile another model comes, and leaves the dead worker's place alone.
+        assert plan_on(scene.machine).placement.take(1) == ("cuda:1",)
+        assert [one.arguments.device for one in scene.pool.places] == ["cuda:0"]
+        scene.machine.device_use.take([("cuda:0",)])
+        await scene.until(lambda: bool(scene.pool.workers))
+        assert scene.devices == {1: "cuda:0"}
+
+    run(story, machine(2))
+
+
+def test_when_all_is_stopped_no_gpu_is_in_use() -> None:
+    where = machine(2)
+
+    async def story(scene: Scene) -> None:
+        scene.forking.failures = 1
+        scene.pool.scale(2)
+        await scene.until(lambda: len(scene.pool.workers) == 1)
+
+    run(story, where)
+    places = [("cuda:0",), ("cuda:1",)]
+    assert [where.device_use.take(places) for _ in places] == places

@@ -1,0 +1,64 @@
+"""A channel without a kernel: what the daemon has sent, and what the worker sends."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from typing import cast
+
+from tsd.ipc.layout import (
+    AnswerEntry,
+    Header,
+    NoticeKind,
+    pack_batch,
+    unpack_answers,
+    unpack_header,
+)
+from tsd.serving.job import Job
+
+READABLE = os.open(os.devnull, os.O_RDONLY)
+NO_SEGMENT = memoryview(b"")
+
+
+class FakeChannel:
+    """Empty means that the daemon has gone, unless the worker asks without waiting."""
+
+    def __init__(self, *incoming: bytes) -> None:
+        self.incoming = deque(incoming)
+        self.sent: list[bytes] = []
+
+    def recv(self, _size: int, flags: int = 0) -> bytes:
+        if self.incoming:
+            return self.incoming.popleft()
+        if flags:
+            raise BlockingIOError
+        return b""
+
+    def send(self, notice: bytes) -> None:
+        self.sent.append(notice)
+
+    def fileno(self) -> int:
+        """Of something that can always be read, as a channel whose other end has closed."""
+        return READABLE
+
+    def as_socket(self) -> socket.socket:
+        return cast(socket.socket, self)
+
+    def answers(self, segment: memoryview = NO_SEGMENT) -> list[tuple[Header, AnswerEntry]]:
+        """Every answer and piece of one that was sent, in order."""
+        found = []
+        for notice in self.sent:
+            header = unpack_header(notice)
+            if header.kind in (NoticeKind.ANSWERS, NoticeKind.PARTS):
+                entries = unpack_answers(notice, header.rows, segment, (0, len(segment)))
+                found += [(header, entry) for entry in entries]
+        return found
+
+
+def job(number: int, body: bytes = b"x", head: bytes | None = None) -> Job:
+    return Job(number, head or b"id%d" % number, body, None, 0.0, lambda *_: None)
+
+
+def batch(*jobs: Job, batch_id: int = 0) -> bytes:
+    return pack_batch(batch_id, (0, 0), jobs)

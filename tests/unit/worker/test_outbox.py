@@ -1,0 +1,95 @@
+"""What a worker says: within a notice, in the granted slot, or in pieces."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.worker.channel import FakeChannel
+from tsd.ipc.layout import (
+    INLINE_BYTES,
+    NOTICE_BYTES,
+    NoticeKind,
+    Outcome,
+    pack_notice,
+    unpack_header,
+    unpack_text,
+)
+from tsd.worker import codec
+from tsd.worker.codec import Answer
+from tsd.worker.outbox import Outbox
+
+LARGE = b"l" * (INLINE_BYTES + 1)
+
+
+def outbox(channel: FakeChannel, segment: memoryview, limit: int = 1 << 20) -> Outbox:
+    return Outbox(channel.as_socket(), segment, limit)
+
+
+def ok(body: bytes, **headers: str) -> Answer:
+    return codec.answer(body, 200, "", headers)
+
+
+def test_a_large_answer_lies_in_the_granted_slot() -> None:
+    channel, segment = FakeChannel(), memoryview(bytearray(16_384))
+    outbox(channel, segment).send_answers(3, (0, 16_384), [(1, ok(LARGE, X="y")), (2, ok(b"s"))])
+    (header, first), (_, second) = channel.answers(segment)
+    assert (header.batch_id, len(channel.sent)) == (3, 1)
+    assert (first.job_id, first.is_shared, bytes(first.body)) == (1, True, LARGE)
+    assert first.head == b"\0X\0y"
+    assert (second.job_id, second.is_shared, bytes(second.body)) == (2, False, b"s")
+
+
+def test_where_the_grant_is_too_small_a_larger_one_is_asked_for() -> None:
+    early = pack_notice(NoticeKind.STOP)
+    channel = FakeChannel(early, pack_notice(NoticeKind.GRANT, 3, 64, 8_192))
+    segment = memoryview(bytearray(16_384))
+    subject = outbox(channel, segment)
+    subject.send_answers(3, (0, 0), [(1, ok(LARGE))])
+    need = unpack_header(channel.sent[0])
+    assert (need.kind, need.batch_id) == (NoticeKind.NEED, 3)
+    assert need.first >= len(LARGE)
+    assert bytes(segment[64 : 64 + len(LARGE)]) == LARGE
+    assert subject.receive() == early, "what came before the grant is not lost"
+
+
+def test_an_answer_for_which_there_is_no_room_is_an_error() -> None:
+    channel = FakeChannel(pack_notice(NoticeKind.GRANT, 3, 0, 0))
+    outbox(channel, memoryview(b"")).send_answers(3, (0, 0), [(1, ok(LARGE))])
+    (_, entry), *_ = channel.answers()
+    assert entry.outcome is Outcome.BAD_OUTPUT
+
+
+def test_the_worker_ends_where_the_daemon_goes_instead_of_granting() -> None:
+    with pytest.raises(SystemExit):
+        outbox(FakeChannel(), memoryview(b"")).send_answers(3, (0, 0), [(1, ok(LARGE))])
+
+
+def test_an_answer_above_the_configured_size_is_not_sent() -> None:
+    channel = FakeChannel()
+    subject = outbox(channel, memoryview(b""), limit=10)
+    subject.send_answers(1, (0, 0), [(1, ok(b"x" * 11)), (2, ok(b"x" * 10))])
+    (_, first), (_, second) = channel.answers()
+    assert (first.outcome, second.outcome) == (Outcome.TOO_LARGE, Outcome.OK)
+
+
+def test_a_long_piece_goes_in_several_notices() -> None:
+    channel, text = FakeChannel(), bytes(range(256)) * 600
+    outbox(channel, memoryview(b"")).send_part(5, 7, ok(text, A="b"))
+    pieces = channel.answers()
+    assert all(len(notice) <= NOTICE_BYTES for notice in channel.sent)
+    assert b"".join(bytes(entry.body) for _, entry in pieces) == text
+    assert {(h.kind, h.batch_id, e.job_id) for h, e in pieces} == {(NoticeKind.PARTS, 5, 7)}
+
+
+def test_an_empty_piece_is_not_sent() -> None:
+    channel = FakeChannel()
+    outbox(channel, memoryview(b"")).send_part(5, 7, ok(b""))
+    assert channel.sent == []
+
+
+def test_what_was_measured_goes_in_as_many_notices_as_it_needs() -> None:
+    channel, lines = FakeChannel(), [f"{number}-{'é' * 900}" for number in range(40)]
+    outbox(channel, memoryview(b"")).send_metrics(lines)
+    said = [unpack_text(notice) for notice in channel.sent]
+    assert [line for text in said for line in text.splitlines()] == lines
+    assert len(said) > 1

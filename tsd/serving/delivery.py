@@ -1,0 +1,94 @@
+"""The answers of one worker become the outcomes of jobs.
+
+Large ones stay in the worker's answer segment until they have been sent; their slot comes back
+when the last of its batch has been read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tsd.errors import (
+    AnswerTooLarge,
+    BadOutput,
+    HandlerRaised,
+    OutOfResources,
+    PredictionRefused,
+    ProtocolError,
+    TsdError,
+)
+from tsd.ipc.layout import AnswerEntry, Outcome, unpack_fields
+from tsd.ipc.segment import Slot
+from tsd.serving.arena import Arena
+from tsd.serving.job import AnswerPart, Batch, Job, JobAnswer
+
+# Below this an answer is copied out of the segment and joined with its headers in one write.
+COPIED_BYTES = 262_144
+
+
+class Delivery:
+    """Each job gets its outcome, its slots go back, whatever becomes of the others."""
+
+    def __init__(self, log: Any, answers: Arena, give_back_slot: Callable[[Slot], None]) -> None:
+        self._log = log
+        self._answers = answers
+        self._give_back_slot = give_back_slot
+
+    def deliver(self, batch: Batch, entries: Sequence[AnswerEntry]) -> None:
+        """The answers to all jobs of a batch, in their order."""
+        for entry, job in zip(entries, batch.jobs, strict=True):
+            try:
+                self._deliver_one(batch, job, entry)
+            except Exception:  # noqa: BLE001 (a bug of ours must not cost the others their answers)
+                self._log.exception("an answer could not be delivered")
+
+    def deliver_parts(self, batch: Batch, entries: Sequence[AnswerEntry]) -> None:
+        """Pieces of the answers to some jobs of a batch."""
+        jobs = {job.id: job for job in batch.jobs}
+        for entry in entries:
+            job = jobs.get(entry.job_id)
+            if job is None or entry.outcome is not Outcome.OK:
+                raise ProtocolError("a piece of an answer to no job of the batch")
+            job.has_begun = True
+            if not job.is_done and job.on_part is not None:
+                job.on_part(job, AnswerPart(entry.status, entry.head, bytes(entry.body)))
+
+    def _deliver_one(self, batch: Batch, job: Job, entry: AnswerEntry) -> None:
+        if job.slot is not None:
+            self._give_back_slot(job.slot)
+            job.slot = None
+        is_shared = entry.is_shared and len(entry.body) >= COPIED_BYTES
+        if job.is_done or not is_shared:
+            self._count_read(batch)
+        if job.is_done:
+            return
+        job.is_done = True
+        if entry.outcome is not Outcome.OK:
+            job.finish(job, self._error(job, entry))
+            return
+        body = entry.body if is_shared else bytes(entry.body)
+        release = (lambda: self._count_read(batch)) if is_shared else None
+        job.finish(job, JobAnswer(entry.status, entry.head, body, release))
+
+    def _count_read(self, batch: Batch) -> None:
+        batch.unread -= 1
+        if batch.unread == 0 and batch.grant is not None:
+            self._answers.give_back(batch.grant)
+            batch.grant = None
+
+    def _error(self, job: Job, entry: AnswerEntry) -> TsdError:
+        text = bytes(entry.body).decode(errors="replace")
+        if entry.outcome is Outcome.REFUSED:
+            return PredictionRefused(text, entry.status)
+        if entry.outcome is Outcome.BAD_OUTPUT:
+            return BadOutput(text)
+        if entry.outcome is Outcome.TOO_LARGE:
+            return AnswerTooLarge("Worker died.", why="the answer is larger than allowed")
+        if text:
+            request_id = unpack_fields(job.head)[0].decode("latin-1")
+            self._log.error(
+                "handler raised\n%s", text, request_id=request_id, code="handler_raised"
+            )
+        if entry.outcome is Outcome.OUT_OF_MEMORY:
+            return OutOfResources("Out of resources")
+        return HandlerRaised("Prediction failed")

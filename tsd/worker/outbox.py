@@ -1,0 +1,202 @@
+"""What a worker says to the daemon: answers, pieces of answers, what the handler measured.
+
+Small answers travel in their notice, larger ones in the answer segment, in a slot that the
+daemon grants. Handlers may send pieces from threads of their own."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from tsd.ipc import channel as wire
+from tsd.ipc.layout import (
+    ANSWER,
+    HEADER,
+    MAX_TEXT_BYTES,
+    NOTICE_BYTES,
+    Header,
+    NoticeKind,
+    Outcome,
+    OutgoingAnswer,
+    body_offset,
+    inline_limit,
+    pack_answers,
+    pack_notice,
+    pack_text,
+    slot_bytes,
+    unpack_header,
+)
+from tsd.worker.codec import Answer
+
+# What was measured goes to the daemon this often, and a little later than what it belongs to.
+METRICS_S = 0.1
+PART_BYTES = NOTICE_BYTES - HEADER.size - ANSWER.size
+
+
+class Outbox:
+    """The worker's end of the channel, and its answer segment."""
+
+    def __init__(self, channel: socket.socket, segment: memoryview, max_answer_bytes: int) -> None:
+        self.channel = channel
+        self._segment = segment
+        self._max_answer_bytes = max_answer_bytes
+        self._ahead: deque[bytes] = deque()
+        self._sending = threading.Lock()
+
+    def receive(self) -> bytes:
+        """The next notice; empty when the daemon has gone."""
+        return self._ahead.popleft() if self._ahead else wire.receive_notice(self.channel)
+
+    def receive_waiting(self) -> bytes | None:
+        """The next notice if one is there, else None."""
+        if self._ahead:
+            return self._ahead.popleft()
+        try:
+            return wire.receive_notice(self.channel, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def send_answers(
+        self, batch_id: int, grant: tuple[int, int], answers: Iterable[tuple[int, Answer]]
+    ) -> None:
+        """Give a batch back: job ids with their answers. `grant`: offset and bytes of its slot."""
+        packed = [self._pack(job_id, answer) for job_id, answer in answers]
+        self._send(pack_answers(batch_id, self._place(batch_id, grant, packed)))
+
+    def send_part(self, batch_id: int, job_id: int, answer: Answer) -> None:
+        """A piece of an answer before the rest; what is too long for a notice goes in several."""
+        head, body = answer_head(answer), memoryview(answer.body)
+        if not len(body):
+            return
+        for begin in range(0, len(body), PART_BYTES - len(head)):
+            piece = body[begin : begin + PART_BYTES - len(head)]
+            part = OutgoingAnswer(job_id, Outcome.OK, answer.status, head, piece)
+            self._send(pack_answers(batch_id, [part], NoticeKind.PARTS))
+
+    def send_metrics(self, lines: Sequence[str]) -> None:
+        """What the handler measured since the last time."""
+        text = ""
+        for line in lines:
+            if text and len(text) + len(line) > MAX_TEXT_BYTES // 4:  # four bytes a letter at most
+                self._send(pack_text(NoticeKind.METRICS, text))
+                text = ""
+            text += f"{line}\n"
+        if text:
+            self._send(pack_text(NoticeKind.METRICS, text))
+
+    def _send(self, notice: bytes) -> None:
+        with self._sending:
+            wire.send_notice(self.channel, notice)
+
+    def _pack(self, job_id: int, answer: Answer) -> OutgoingAnswer:
+        if answer.outcome != Outcome.OK:
+            text = answer.message.encode()
+            return OutgoingAnswer(job_id, answer.outcome, answer.status, b"", text)
+        if len(answer.body) > self._max_answer_bytes:
+            return OutgoingAnswer(job_id, Outcome.TOO_LARGE, 500, b"", b"")
+        return OutgoingAnswer(job_id, Outcome.OK, answer.status, answer_head(answer), answer.body)
+
+    def _place(
+        self, batch_id: int, grant: tuple[int, int], answers: list[OutgoingAnswer]
+    ) -> list[OutgoingAnswer]:
+        """Write the answers that are too large for the notice into the answer segment."""
+        limit = inline_limit(len(answers))
+        needed = sum(_segment_bytes(answer, limit) for answer in answers)
+        if not needed:
+            return answers
+        offset, granted = grant
+        if granted < needed:
+            offset, granted = self._ask_for(batch_id, needed)
+        placed = []
+        for answer in answers:
+            size = _segment_bytes(answer, limit)
+            if size and granted < needed:
+                answer = _refused(answer)
+            elif size:
+                answer = self._write(answer, offset)
+                offset += size
+            placed.append(answer)
+        return placed
+
+    def _ask_for(self, batch_id: int, size: int) -> tuple[int, int]:
+        self._send(pack_notice(NoticeKind.NEED, batch_id, size))
+        while notice := wire.receive_notice(self.channel):
+            header = unpack_header(notice)
+            if header.kind == NoticeKind.GRANT:
+                return header.first, header.second
+            self._ahead.append(notice)
+        raise SystemExit(0)
+
+    def _write(self, answer: OutgoingAnswer, offset: int) -> OutgoingAnswer:
+        begin = offset + body_offset(len(answer.head))
+        self._segment[offset : offset + len(answer.head)] = answer.head
+        self._segment[begin : begin + len(answer.body)] = answer.body
+        return answer._replace(offset=offset)
+
+
+class Measured(Protocol):
+    """What is needed of a handler's `context.metrics`."""
+
+    @property
+    def has_pending(self) -> bool: ...
+    def flush(self) -> list[str]: ...
+
+
+class MetricsSender:
+    """Sends what the handler measured, not more often than `METRICS_S`."""
+
+    def __init__(self, outbox: Outbox, metrics: Measured) -> None:
+        self._outbox = outbox
+        self._metrics = metrics
+        self._due = 0.0
+
+    def send_when_due(self) -> None:
+        """Send if something was measured; where it is too early, wait for that or for a notice."""
+        if not self._metrics.has_pending:
+            return
+        rest_s = self._due - time.monotonic()
+        if rest_s > 0 and select.select([self._outbox.channel], [], [], rest_s)[0]:
+            return
+        self.send()
+
+    def send_if_due(self) -> None:
+        """Send unless that was done a moment ago."""
+        if self._metrics.has_pending and time.monotonic() >= self._due:
+            self.send()
+
+    def send(self) -> None:
+        """Send what there is."""
+        self._due = time.monotonic() + METRICS_S
+        lines = self._metrics.flush()
+        if lines:
+            self._outbox.send_metrics(lines)
+
+
+def answer_head(answer: Answer) -> bytes:
+    """The head block of an answer; empty when the handler set nothing."""
+    if not answer.headers and not answer.reason:
+        return b""
+    fields = [answer.reason, *[field for pair in answer.headers for field in pair]]
+    return b"\0".join(field.encode("latin-1", "replace") for field in fields)
+
+
+def grant_of(header: Header) -> tuple[int, int]:
+    """Offset and bytes of the slot that a BATCH notice grants."""
+    return header.first, header.second
+
+
+def _segment_bytes(answer: OutgoingAnswer, limit: int) -> int:
+    """What the answer takes of the segment; 0 when it travels in the notice."""
+    if len(answer.head) + len(answer.body) <= limit:
+        return 0
+    return body_offset(slot_bytes(len(answer.head), len(answer.body)))
+
+
+def _refused(answer: OutgoingAnswer) -> OutgoingAnswer:
+    text = b"The answer is larger than the answer segment allows."
+    return OutgoingAnswer(answer.job_id, Outcome.BAD_OUTPUT, 500, b"", text)
