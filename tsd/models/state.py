@@ -16,12 +16,15 @@ FILE_NAME = "desired-state.json"
 
 
 class DesiredVersion(msgspec.Struct, frozen=True):
-    """One version of one model, as the operator asked for it. `source`: where it was taken from."""
+    """One version of one model, as the operator asked for it. `source`: where it was taken from.
+
+    `url`: from where that had been downloaded, if it was."""
 
     source: str
     model_dir: str
     workers: int
     options: dict[str, int | str] = {}
+    url: str = ""
 
 
 class DesiredModel(msgspec.Struct, frozen=True):

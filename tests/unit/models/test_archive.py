@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tsd.errors import ArchiveTooLarge, InvalidArchive, ModelNotFound, TsdError
+from tsd.errors import ArchiveTooLarge, InvalidArchive, TsdError
 from tsd.models import archive
 from tsd.settings import ArchiveSettings
 
@@ -110,12 +110,52 @@ def test_f20_a_damaged_archive_is_refused_or_whole(
 
 
 @pytest.mark.parametrize(
-    "manifest", [None, [], {}, {"model": []}, {"model": {}}, {"model": {"modelName": 5}}]
+    ("manifest", "words"),
+    [
+        ([], "Failed to parse signature.json."),
+        ({"model": []}, "Missing Model entry in manifest file."),
+        ({"model": None}, "Missing Model entry in manifest file."),
+        ({"model": {}, "runtime": "java"}, "Runtime is not defined or invalid."),
+        ({"model": {}, "runtime": "LSP"}, "The runtime LSP"),
+        ({"model": {}, "runtime": None}, "Runtime is not defined or invalid."),
+    ],
 )
-def test_a_bad_manifest_is_refused(tmp_path: Path, manifest: object) -> None:
+def test_a_bad_manifest_is_refused(tmp_path: Path, manifest: object, words: str) -> None:
     source = make_zip(tmp_path / "m.mar", {}, manifest)
-    with pytest.raises(InvalidArchive):
+    with pytest.raises(InvalidArchive, match=words):
         archive.unpack(source, tmp_path / "models", LIMITS)
+    assert not list((tmp_path / "models").iterdir())
+
+
+def test_the_manifests_of_old_archivers_are_taken_as_they_are(tmp_path: Path) -> None:
+    manifest = {
+        "specificationVersion": "1.0",
+        "implementationVersion": "1.0",
+        "modelServerVersion": "1.0",
+        "model": {"modelName": "m", "handler": "h.py", "sourceVocab": "source_vocab.pt"},
+    }
+    # Their archives have entries for directories, too.
+    entries = {"MAR-INF/": b"", "MAR-INF/MANIFEST.json": json.dumps(manifest).encode()}
+    source = make_zip(tmp_path / "m.mar", {**entries, "sub/": b"", "sub/x": b"x"}, None)
+    files = archive.unpack(source, tmp_path / "models", LIMITS)
+    assert files.manifest == manifest
+    assert (files.model_dir / "sub" / "x").read_bytes() == b"x"
+
+
+def test_without_a_manifest_the_file_names_the_model(tmp_path: Path) -> None:
+    source = make_zip(tmp_path / "my-net v2.mar", {"h.py": b""}, None)
+    files = archive.unpack(source, tmp_path / "models", LIMITS)
+    assert files.manifest == {
+        "runtime": "python",
+        "model": {"modelName": "my_net_v2", "modelVersion": "1.0"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("a.b.mar", "a_b"), ("net.tar.gz", "net"), ("n.tgz", "n")]
+)
+def test_a_default_name_is_the_files_without_its_suffix(name: str, model: str) -> None:
+    assert archive.default_name(Path(name)) == model
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", "../x.yaml", "/etc/passwd"])
@@ -143,25 +183,17 @@ def test_a_directory_is_used_in_place_and_never_deleted(tmp_path: Path) -> None:
     assert folder.exists()
 
 
+def test_a_directory_that_holds_only_the_models_directory_stands_for_it(tmp_path: Path) -> None:
+    inside = tmp_path / "wrapped" / "model"
+    (inside / "MAR-INF").mkdir(parents=True)
+    (inside / archive.MANIFEST).write_text(json.dumps(MANIFEST))
+    files = archive.unpack(tmp_path / "wrapped", tmp_path / "models", LIMITS)
+    assert files.model_dir == inside
+
+
 def test_what_an_interrupted_run_left_is_deleted(tmp_path: Path) -> None:
     for name in ("kept", ".unpacking-x", "old"):
         (tmp_path / name).mkdir()
     archive.discard_others(tmp_path, [tmp_path / "kept"])
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert archive.discard_others(tmp_path / "nowhere", []) == []
-
-
-def test_names_are_looked_up_in_the_store(tmp_path: Path) -> None:
-    stored = make_zip(tmp_path / "m.mar", {})
-    assert archive.resolve("m.mar", tmp_path, is_local_caller=False) == stored
-    assert archive.resolve(str(stored), None, is_local_caller=True) == stored
-    assert archive.store_archives(tmp_path) == [stored]
-
-
-@pytest.mark.parametrize(
-    "url", ["", "../m.mar", "/etc/passwd", "sub/m.mar", "none.mar", "http://h/m.mar", "file:///x"]
-)
-def test_from_afar_only_files_of_the_store_can_be_named(tmp_path: Path, url: str) -> None:
-    make_zip(tmp_path / "m.mar", {})
-    with pytest.raises(ModelNotFound):
-        archive.resolve(url, tmp_path, is_local_caller=False)

@@ -86,7 +86,7 @@ def test_bounds_hold_whatever_is_asked() -> None:
     assert described({"batchSize": 1_000_000}).batch_size == 1024
 
 
-@pytest.mark.parametrize("name", ["", "-x", "a/b", "a b", "x" * 129, "ü", "a\n"])
+@pytest.mark.parametrize("name", ["-x", "a/b", "a b", "x" * 129, "ü", "a\n"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(BadRequest):
         described(model={"modelName": name})
@@ -122,3 +122,32 @@ def test_a_yaml_is_read_as_json_has_it(tmp_path: Path) -> None:
     }
     path.write_text("")
     assert read_model_yaml(path) == {}
+
+
+def test_a_name_comes_from_the_request_the_archive_or_the_file() -> None:
+    nameless = {"handler": "h.py"}
+    asked = RegisterOptions(model_name="asked", default_name="default")
+    assert described(model=nameless, options=asked).name == "asked"
+    assert described(options=RegisterOptions(default_name="default")).name == "m"
+    assert described(model=nameless, options=RegisterOptions(default_name="d")).name == "d"
+    with pytest.raises(InvalidArchive, match=r"Model name is not defined\."):
+        described(model=nameless)
+
+
+def test_an_archive_that_names_no_handler_gets_the_default_one() -> None:
+    files = ModelFiles(Path("/store/m.mar"), Path("/x"), {"model": {"modelName": "m"}}, {})
+    with_default = ServingSettings(default_handler="mine.py:handle")
+    assert describe(files, RegisterOptions(), with_default).handler == "mine.py:handle"
+    assert describe(files, RegisterOptions(handler="own"), with_default).handler == "own"
+    with pytest.raises(InvalidArchive, match="names no handler"):
+        describe(files, RegisterOptions(), ServingSettings())
+
+
+def test_a_bare_model_file_needs_no_handler() -> None:
+    files = ModelFiles(Path("/store/m.pt"), Path("/x"), {"model": {"modelName": "m"}}, {})
+    assert describe(files, RegisterOptions(), ServingSettings(default_handler="d")).handler == ""
+
+
+def test_a_model_is_known_by_the_url_it_came_from() -> None:
+    files = ModelFiles(Path("/s/m.mar"), Path("/x"), {"model": MODEL}, {}, "http://h/m.mar")
+    assert describe(files, RegisterOptions(), ServingSettings()).url == "http://h/m.mar"
