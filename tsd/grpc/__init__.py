@@ -1,0 +1,1 @@
+"""gRPC: TorchServe's services, the Open Inference Protocol, health and reflection."""
