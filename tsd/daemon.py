@@ -8,20 +8,29 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tsd import process, systemd
+from tsd import process, systemd, tls
+from tsd.api import readings
 from tsd.api.access import CONTROL
+from tsd.api.cors import with_cors
 from tsd.api.management import Management
 from tsd.api.observe import DaemonFacts, Observe
+from tsd.api.openapi import OpenApi
 from tsd.api.predictions import Predictions
 from tsd.api.routes import Router, Routes
+from tsd.api.table import Handlers, Table
+from tsd.api.tokens import make_tokens
 from tsd.config import RESTART_KEYS, changed, reloaded
+from tsd.devices import find_devices
 from tsd.doors import Doors
 from tsd.errors import TsdError
 from tsd.log import Log, get_logger
+from tsd.measuring import Measuring
+from tsd.models.startup import models_at_start
 from tsd.operations import Operations
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.model import ModelState
@@ -29,6 +38,10 @@ from tsd.serving.plan import Machine
 from tsd.serving.registry import Registry
 from tsd.serving.worker_output import WorkerOutput
 from tsd.settings import Config
+from tsd.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from tsd.grpc.server import GrpcDoors
 
 LAST_ANSWERS_S = 5.0
 EXTEND_S = 30.0
@@ -57,10 +70,28 @@ class Daemon:
         self._stop_asked = asyncio.Event()
         self._registry = Registry()
         self._fork_server = self._make_fork_server()
-        machine = Machine(config, self._fork_server, find_devices(), os.getpid())
-        self._operations = Operations(self._registry, machine)
+        self._measuring = Measuring(
+            config, lambda: readings.read(self._registry, self._doors.answered)
+        )
+        machine = Machine(
+            config,
+            self._fork_server,
+            find_devices(),
+            os.getpid(),
+            on_metric=self._measuring.metrics.handlers.take,
+            metrics_config=self._measuring.declared.for_workers(),
+        )
+        self._snapshots = Snapshots(self._registry, lambda: self._config)
+        self._operations = Operations(self._registry, machine, self._snapshots.after_change)
+        self._management = Management(self._registry, self._operations)
+        self._observe = self._make_observe()
+        self._grpc: GrpcDoors | None = None
+        self._tokens = make_tokens(config.access)
         self._doors = Doors(
-            config, systemd.inherited_sockets(environment), Router(self._routes()).handle
+            config,
+            systemd.inherited_sockets(environment),
+            with_cors(config.cors, Router(self._routes()).handle),
+            self._measuring.on_answer,
         )
 
     async def run(self) -> None:
@@ -78,16 +109,22 @@ class Daemon:
                 os.close(lock)
 
     async def _start(self) -> None:
+        wanted = models_at_start(self._config)
         self._feed_watchdog()
         self._reap_strangers()
+        self._measuring.start(self._log.ring)
         self._fork_server.start()
+        self._grpc = self._make_grpc()
         # Before anybody can ask for a change: it would be saved over what has not been read.
         await self._operations.restore()
         await self._doors.open_control()
-        await self._operations.load_at_start(self._config.models)
-        await self._doors.open_others()
-        for door in self._doors.addresses():
-            log.info("listening on %s", door["address"], door=door["name"], code="listening")
+        await self._operations.load_at_start(wanted)
+        await self._open_doors()
+        await self._snapshots.at_startup()
+        if self._config.torchserve.is_strict:
+            # What scripts that start TorchServe wait for.
+            sys.stdout.write("Model server started.\n")
+            sys.stdout.flush()
         settled = asyncio.ensure_future(self._operations.wait_until_settled())
         stopped = asyncio.ensure_future(self._stop_asked.wait())
         while not settled.done() and not stopped.done():
@@ -103,15 +140,29 @@ class Daemon:
             took_s = time.monotonic() - self._started_at
             log.info("ready in %.2f s: %s", took_s, self._status(), code="ready")
 
+    async def _open_doors(self) -> None:
+        if self._tokens is not None:
+            self._tokens.publish()
+        await self._doors.open_others()
+        if self._grpc is not None:
+            await self._grpc.open()
+        for door in self._addresses():
+            log.info("listening on %s", door["address"], door=door["name"], code="listening")
+
     async def _stop(self) -> None:
         self._state = "draining"
         self._notifier.stopping()
         log.info("stopping: what has begun is finished", code="stopping")
+        await self._snapshots.at_shutdown()
         drain_s = self._config.serving.drain_s
         doors = [door for door in self._doors.open if door.name != CONTROL]
         for door in doors:
             door.listener.stop_accepting()
-        cut = sum(await asyncio.gather(*[door.listener.drain(drain_s) for door in doors]))
+        draining = [door.listener.drain(drain_s) for door in doors]
+        grpc = asyncio.ensure_future(self._grpc.drain(drain_s)) if self._grpc else None
+        cut = sum(await asyncio.gather(*draining))
+        if grpc is not None:
+            await grpc
         await self._operations.drain_all(LAST_ANSWERS_S)
         self._fork_server.stop()
         await self._fork_server.wait_until_exited()
@@ -122,36 +173,64 @@ class Daemon:
             if door.path is not None:
                 door.path.unlink(missing_ok=True)
         log.info("stopped; %d connections were cut", cut, code="drained")
+        self._measuring.stop()
 
-    def _routes(self) -> dict[str, Routes]:
-        predictions = Predictions(self._registry)
-        management = Management(self._registry, self._operations)
-        observe = Observe(
+    def _routes(self) -> dict[str, list[Routes]]:
+        management, observe = self._management, self._observe
+        handlers = Handlers(
+            predictions=Predictions(self._registry, self._config.serving).routes,
+            ping={("*", "/ping"): observe.ping},
+            health=observe.health_routes,
+            management=management.routes,
+            metrics=observe.metrics_routes,
+            operator=observe.operator_routes,
+            openapi=OpenApi(self._registry),
+        )
+        return Table(handlers, self._config, self._tokens).of_doors()
+
+    def _make_observe(self) -> Observe:
+        return Observe(
             self._registry,
             self._fork_server,
             self._log.ring,
             DaemonFacts(
                 state=lambda: self._state,
                 connections=lambda: self._doors.connections,
-                doors=lambda: self._doors.addresses(),
-                log_dropped=lambda: self._log.dropped,
+                doors=self._addresses,
+                log_dropped=lambda: self._log.dropped + self._measuring.files.dropped,
+                readings=self._measuring.readings,
+                torchserve_metrics=self._measuring.metrics,
+                shows_own_metrics=not (
+                    self._config.torchserve.is_strict and self._config.metrics.mode != "prometheus"
+                ),
                 runtime_dir=self._config.runtime_dir,
                 state_dir=self._config.state_dir,
                 started_at=self._started_at,
             ),
         )
-        inference = {
-            "predictions": predictions.predict,
-            "explanations": predictions.explain,
-        }
-        manage = management.routes | observe.operator_routes
-        everything = manage | observe.health_routes | observe.metrics_routes
-        return {
-            "http": Routes(inference, observe.health_routes),
-            "metrics": Routes({}, observe.metrics_routes | observe.health_routes),
-            "management": Routes({}, manage),
-            CONTROL: Routes(inference, everything),
-        }
+
+    def _make_grpc(self) -> GrpcDoors | None:
+        doors, is_tls = self._config.doors, self._config.tls.grpc
+        if doors.grpc == doors.grpc_management == "none":
+            return None
+        # The library cares for forks that are none of its business, and logs without a bound.
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        # Loaded only where it is asked for: it takes 25 MB and a tenth of a second.
+        from tsd.grpc.server import GrpcDoors, Parts
+
+        parts = Parts(
+            self._registry,
+            self._management,
+            self._observe.is_healthy,
+            self._observe.is_ready,
+            identity=tls.read_identity(self._config.tls) if is_tls else None,
+            tokens=self._tokens,
+        )
+        return GrpcDoors(self._config, parts)
+
+    def _addresses(self) -> list[dict[str, str]]:
+        return self._doors.addresses() + (self._grpc.addresses() if self._grpc else [])
 
     def _make_fork_server(self) -> ForkServer:
         bound = log.bind(source="fork server")
@@ -180,8 +259,10 @@ class Daemon:
     def _reload(self) -> None:
         """Read the configuration again; a bad one changes nothing."""
         self._notifier.reloading()
+        self._measuring.files.reopen()
         try:
             config = self._load_again()
+            self._doors.renew_certificate(config.tls)
         except TsdError as error:
             log.error("reload failed: %s", error, why=error.why, code="reload_failed")
             self._tell_state()
@@ -209,8 +290,9 @@ class Daemon:
     def _reap_strangers(self) -> None:
         """What handlers leave behind comes to the subreaper. (uvloop keeps SIGCHLD to itself.)"""
         asyncio.get_running_loop().call_later(REAP_S, self._reap_strangers)
-        workers = {w.pid for model in self._registry for w in model.pool.workers.values()}
-        process.reap_all_but(workers | {self._fork_server.pid})
+        workers = [w for model in self._registry for w in model.pool.workers.values()]
+        known = {pid for worker in workers for pid in worker.pids}
+        process.reap_all_but(known | {self._fork_server.pid})
 
     def _feed_watchdog(self) -> None:
         """Fed from the loop: when the loop is stuck, systemd restarts the daemon."""
@@ -218,9 +300,3 @@ class Daemon:
         if interval_s is not None:
             self._notifier.watchdog()
             asyncio.get_running_loop().call_later(interval_s, self._feed_watchdog)
-
-
-def find_devices() -> tuple[str, ...]:
-    """`cuda:0` … as the driver's device nodes say, without loading it; else `cpu`."""
-    nodes = [node for node in Path("/dev").glob("nvidia[0-9]*") if node.name[6:].isdigit()]
-    return tuple(f"cuda:{index}" for index in range(len(nodes))) or ("cpu",)

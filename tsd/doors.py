@@ -1,23 +1,33 @@
-"""The doors: which sockets there are, inherited or bound here, and what may be asked at each.
+"""The doors: which sockets there are, inherited or bound here. What may be asked: api/table.py.
 
-A socket that the service manager holds is taken as it is, in place of the configured address."""
+A socket that the service manager holds is taken as it is, in place of the configured address.
+Doors with the same address are one, named after the first."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tsd.addresses import Address, parse_address
 from tsd.api.access import CONTROL
-from tsd.config import parse_address
+from tsd.api.openapi import SECTIONS
+from tsd.api.table import LOCAL, sections_of_doors
+from tsd.http.answers import OnAnswer
 from tsd.http.connection import Handler
 from tsd.http.listener import Listener, bind_tcp, bind_unix
-from tsd.settings import Config
+from tsd.settings import Config, TlsSettings
+from tsd.tls import TlsDoor, read_identity
 
-TCP_DOORS = ("http", "management", "metrics")
-# Who may open them: the operators' group, and every service of this machine.
-UNIX_DOORS = {CONTROL: ("control.sock", 0o660), "http": ("http.sock", 0o666)}
+# The sockets that are always there.
+FILE_NAMES = {CONTROL: "control.sock", LOCAL: "http.sock"}
+# Who may open a socket's file: the operators' group, or every service of this machine.
+FOR_GROUP, FOR_ALL = 0o660, 0o666
+UNIX_MODES = {CONTROL: FOR_GROUP, "management": FOR_GROUP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +44,18 @@ class Doors:
     """Opened in order, closed together."""
 
     def __init__(
-        self, config: Config, inherited: Mapping[str, list[socket.socket]], handler: Handler
+        self,
+        config: Config,
+        inherited: Mapping[str, list[socket.socket]],
+        handler: Handler,
+        on_answer: OnAnswer | None = None,
     ) -> None:
         self._config = config
         self._inherited = {name: list(sockets) for name, sockets in inherited.items()}
         self._handler = handler
+        # Told of the answers at doors that other machines might reach.
+        self._on_answer = on_answer
+        self._tls: TlsDoor | None = None
         self.open: list[OpenDoor] = []
 
     async def open_control(self) -> None:
@@ -49,14 +66,18 @@ class Doors:
 
     async def open_others(self) -> None:
         """All other doors that are configured or inherited."""
-        for name in TCP_DOORS:
+        joined = sections_of_doors(self._config.doors)
+        for name in SECTIONS:
             await self._open_inherited(name)
-            address = parse_address(getattr(self._config.doors, name))
-            if address is not None and not self.has(name):
-                bound = bind_tcp(address.host, address.port, self._config.http.backlog)
-                await self._start(name, bound)
+            if name in joined and not self.has(name):
+                await self._open_configured(name)
         if not any(door.name == "http" and door.address.startswith("/") for door in self.open):
-            await self._open_unix("http")
+            await self._open_unix(LOCAL)
+
+    def renew_certificate(self, settings: TlsSettings) -> None:
+        """Read it again, for the clients that come from now on; ConfigError: the old one stays."""
+        if self._tls is not None and (settings.certificate or settings.keystore):
+            self._tls.renew(read_identity(settings))
 
     def has(self, name: str) -> bool:
         """Whether a door of that name is open."""
@@ -67,24 +88,58 @@ class Doors:
         """Open client connections at all doors."""
         return sum(len(door.listener.connections) for door in self.open)
 
+    @property
+    def answered(self) -> Counter[int]:
+        """Answers at the TCP doors, by the first digit of the status."""
+        total: Counter[int] = Counter()
+        for door in self.open:
+            if not door.address.startswith("/"):
+                total.update(door.listener.answered)
+                for status, count in door.listener.refusals.items():
+                    total[status // 100] += count
+        return total
+
     def addresses(self) -> list[dict[str, str]]:
         """Name and address of each, for people."""
         return [{"name": door.name, "address": door.address} for door in self.open]
 
     async def _open_inherited(self, name: str) -> None:
         for inherited in self._inherited.pop(name, []):
-            await self._start(name, inherited)
+            is_local = name == "http" and inherited.family == socket.AF_UNIX
+            await self._start(LOCAL if is_local else name, inherited)
+
+    async def _open_configured(self, name: str) -> None:
+        address, backlog = self._address(name), self._config.http.backlog
+        if isinstance(address, Path):
+            mode = UNIX_MODES.get(name, FOR_ALL)
+            await self._start(name, bind_unix(address, mode, backlog), address)
+        elif address is not None:
+            await self._start(name, bind_tcp(address.host, address.port, backlog))
 
     async def _open_unix(self, name: str) -> None:
-        file_name, mode = UNIX_DOORS[name]
-        path = self._config.runtime_dir / file_name
+        path = self._config.runtime_dir / FILE_NAMES[name]
+        mode = UNIX_MODES.get(name, FOR_ALL)
         await self._start(name, bind_unix(path, mode, self._config.http.backlog), path)
 
     async def _start(self, name: str, bound: socket.socket, path: Path | None = None) -> None:
-        address = _address_text(bound)
-        listener = Listener(name, self._config.http, self._handler)
-        await listener.start(bound)
-        self.open.append(OpenDoor(name, listener, address, path))
+        on_answer = None if bound.family == socket.AF_UNIX else self._on_answer
+        listener = Listener(name, self._config.http, self._handler, on_answer=on_answer)
+        tls = await self._tls_context(name, bound)
+        await listener.start(bound, tls)
+        address = f"https://{_address_text(bound)}" if tls else _address_text(bound)
+        self.open.append(OpenDoor("http" if name == LOCAL else name, listener, address, path))
+
+    async def _tls_context(self, name: str, bound: socket.socket) -> ssl.SSLContext | None:
+        address = self._address(name)
+        is_tls = isinstance(address, Address) and address.is_tls
+        if not is_tls or bound.family == socket.AF_UNIX:
+            return None
+        if self._tls is None:
+            self._tls = TlsDoor(await asyncio.to_thread(read_identity, self._config.tls))
+        return self._tls.context
+
+    def _address(self, name: str) -> Address | Path | None:
+        return parse_address(getattr(self._config.doors, name, "none"))
 
 
 def _address_text(bound: socket.socket) -> str:

@@ -35,11 +35,52 @@ class BadRequest(TsdError):
     torchserve_type = "BadRequestException"
 
 
+class MissingName(BadRequest):
+    """The request names no model. (INTERNAL: TorchServe's word for it.)"""
+
+    grpc_status, code = "INTERNAL", "missing_name"
+
+
+class ModelApiDisabled(TsdError):
+    """Models do not come and go by this door."""
+
+    status, grpc_status, code = 403, "PERMISSION_DENIED", "model_api_disabled"
+    torchserve_type = "ModelException"
+
+
 class UnknownRoute(TsdError):
     """No such path at this door."""
 
     status, grpc_status, code = 404, "UNIMPLEMENTED", "unknown_route"
     torchserve_type = "ResourceNotFoundException"
+
+
+class MalformedTarget(BadRequest):
+    """The request's path or query is not percent-encoded as it should be."""
+
+    code = "malformed_target"
+    torchserve_status, torchserve_type = 403, "IllegalArgumentException"
+
+
+class MalformedJson(BadRequest):
+    """A body that should be JSON is not, or is JSON of another shape."""
+
+    code = "malformed_json"
+    torchserve_status, torchserve_type = 500, "JsonSyntaxException"
+
+
+class TokenRefused(TsdError):
+    """The caller's token is missing, wrong or expired."""
+
+    status, grpc_status, code = 401, "PERMISSION_DENIED", "token_refused"
+    torchserve_status, torchserve_type = 400, "InvalidKeyException"
+
+
+class WorkflowNotFound(TsdError):
+    """No such workflow: there are none."""
+
+    status, grpc_status, code = 404, "NOT_FOUND", "workflow_not_found"
+    torchserve_type = "WorkflowNotFoundException"
 
 
 class MethodNotAllowed(TsdError):
@@ -74,6 +115,27 @@ class ArchiveTooLarge(InvalidArchive):
     """An archive that would unpack to more than the limits allow."""
 
     status, code = 413, "archive_too_large"
+
+
+class DownloadFailed(TsdError):
+    """An archive could not be had from its URL, or must not be fetched from there."""
+
+    status, grpc_status, code = 400, "INVALID_ARGUMENT", "download_failed"
+    torchserve_type = "DownloadArchiveException"
+
+
+class ArchiveExists(TsdError):
+    """The model store has a file of the name that a URL ends with."""
+
+    status, grpc_status, code = 409, "ALREADY_EXISTS", "archive_exists"
+    torchserve_status = 500
+
+
+class RequirementsFailed(TsdError):
+    """What a model's requirements.txt asks for could not be installed."""
+
+    status, grpc_status, code = 400, "FAILED_PRECONDITION", "requirements_failed"
+    torchserve_type = "ModelException"
 
 
 class AlreadyRegistered(TsdError):
@@ -172,6 +234,19 @@ class BadOutput(HandlerRaised):
     """The handler returned something that cannot be sent."""
 
     code = "bad_output"
+
+
+class AnswerTooLarge(TsdError):
+    """The handler's answer is larger than the configuration allows."""
+
+    status, grpc_status, code = 502, "RESOURCE_EXHAUSTED", "answer_too_large"
+    torchserve_status = 500
+
+
+class SlowClient(TsdError):
+    """The client reads its streamed answer too slowly: too much of it waits."""
+
+    status, grpc_status, code = 429, "RESOURCE_EXHAUSTED", "slow_client"
 
 
 class OutOfResources(TsdError):

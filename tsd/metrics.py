@@ -5,8 +5,9 @@ page is asked for. Names and labels are part of the interface: see tsd.8."""
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -67,12 +68,27 @@ class Histogram:
 
 
 @dataclass(slots=True)
+class Asked:
+    """Predictions asked for under one name of a version: TorchServe counts them apart."""
+
+    requests: int = 0
+    latency_us: float = 0.0
+    queue_us: float = 0.0
+    last_queue_ms: float = 0.0
+    answered_at: float = 0.0
+
+
+@dataclass(slots=True)
 class ModelFigures:
     """What one version of one model has done since it was loaded."""
 
     requests: int = 0
     retries: int = 0
     errors: dict[str, int] = field(default_factory=dict)
+    # By the version in the path, or None. No more than two: the model has one version.
+    asked: dict[str | None, Asked] = field(default_factory=dict)
+    # What the last batch cost the daemon besides waiting for the worker.
+    overhead_ms: float | None = None
     latency_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_S))
     queue_s: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS_S))
     batch_rows: Histogram = field(default_factory=lambda: Histogram(BATCH_BOUNDS))
@@ -80,6 +96,21 @@ class ModelFigures:
     def count_error(self, code: str) -> None:
         """One request ended with an error of that code."""
         self.errors[code] = self.errors.get(code, 0) + 1
+
+    def count_asked(self, version: str | None) -> None:
+        """One prediction was asked for, of that version or of the default one."""
+        asked = self.asked.get(version)
+        if asked is None:
+            asked = self.asked[version] = Asked()
+        asked.requests += 1
+
+    def answered(self, version: str | None, latency_s: float, queue_s: float) -> None:
+        """A prediction that was counted as asked for has got its answer."""
+        asked = self.asked[version]
+        asked.latency_us += latency_s * 1e6
+        asked.queue_us += queue_s * 1e6
+        asked.last_queue_ms = queue_s * 1e3
+        asked.answered_at = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +127,31 @@ class ModelSnapshot:
     arena_bytes: int
 
 
-def page(snapshots: Iterable[ModelSnapshot], connections: int) -> bytes:
-    """The metrics page in Prometheus' text format."""
+def page(
+    snapshots: Iterable[ModelSnapshot], connections: int, names: Collection[str] = ()
+) -> bytes:
+    """tsd's own part of the metrics page, in Prometheus' text format; `names`: these only."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(list(snapshots), connections))
+    registry.register(_Figures(list(snapshots), connections, names))
     return bytes(generate_latest(registry))
 
 
 class _Figures(Collector):
-    def __init__(self, snapshots: list[ModelSnapshot], connections: int) -> None:
+    def __init__(
+        self, snapshots: list[ModelSnapshot], connections: int, names: Collection[str]
+    ) -> None:
         self._snapshots = snapshots
         self._connections = connections
+        self._names = names
 
     def collect(self) -> Iterator[Metric]:
+        for family in self._families():
+            if self._names:
+                family.samples = [one for one in family.samples if one.name in self._names]
+            if family.samples or not self._names:
+                yield family
+
+    def _families(self) -> Iterator[Metric]:
         yield from _counters(self._snapshots)
         yield from _gauges(self._snapshots)
         yield from _histograms(self._snapshots)
@@ -131,7 +174,7 @@ def _counters(snapshots: list[ModelSnapshot]) -> Iterator[Metric]:
         requests.add_metric(labels, snapshot.figures.requests)
         retries.add_metric(labels, snapshot.figures.retries)
         restarts.add_metric(labels, snapshot.restarts)
-        for code, count in snapshot.figures.errors.items():
+        for code, count in list(snapshot.figures.errors.items()):
             errors.add_metric((*labels, code), count)
     yield from (requests, errors, retries, restarts)
 

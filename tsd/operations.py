@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from tsd.desired import Desired
-from tsd.errors import AlreadyRegistered, BadRequest, Busy, ConfigError, StateNotSaved, TsdError
+from tsd.errors import AlreadyRegistered, BadRequest, Busy, TsdError
 from tsd.log import get_logger
-from tsd.models import archive
-from tsd.models.description import (
-    ModelDescription,
-    ModelFiles,
-    RegisterOptions,
-    check_name,
-    describe,
-)
+from tsd.models.archive import default_name
+from tsd.models.description import RegisterOptions
+from tsd.models.intake import Intake, Newcomer
+from tsd.models.startup import StartupModel
 from tsd.models.state import DesiredVersion
+from tsd.models.store import Origin
 from tsd.serving.model import Model, workers_between
 from tsd.serving.plan import Machine
 from tsd.serving.registry import Registry
-from tsd.settings import ArchiveSettings, Config
+from tsd.settings import Config
 
 PHASES = ("queued", "unpacking", "loading", "warming", "ready")
 
@@ -77,20 +74,31 @@ def _rank(phase: str) -> int:
     return PHASES.index(phase) if phase in PHASES else len(PHASES)
 
 
-class Operations:
-    """Changes the registry and the desired state together."""
+async def _nothing() -> None:
+    """Where nobody wants to know of changes."""
 
-    def __init__(self, registry: Registry, machine: Machine) -> None:
+
+class Operations:
+    """Changes the registry and the desired state together, and then calls `after_change`."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        machine: Machine,
+        after_change: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
         self._registry = registry
+        self._after_change = after_change
         self._machine = machine
-        self._folder = machine.config.state_dir / "models"
+        self._intake = Intake(machine.config, machine.fork_server.wait_for_versions)
         self._desired = Desired(machine.config.state_dir)
-        self._sources: dict[tuple[str, str], tuple[Path, RegisterOptions]] = {}
+        self._sources: dict[tuple[str, str], tuple[Origin, RegisterOptions]] = {}
         self._changing: set[str] = set()
 
     def configure(self, config: Config) -> None:
         """Settings for the models that are registered from now on."""
         self._machine = replace(self._machine, config=config)
+        self._intake.config = config
 
     async def register(
         self,
@@ -102,21 +110,21 @@ class Operations:
         is_synchronous: bool,
     ) -> Model:
         """Unpack, check, load and enter a model; when it fails, nothing of it is left."""
-        store = self._machine.config.model_store
         if options.handler and "/" in options.handler and not is_local_caller:
             raise BadRequest("The handler must be a file of the archive, or a default handler.")
-        source = archive.resolve(url, store, is_local_caller=is_local_caller)
-        progress.phase("unpacking")
-        files, description = await self._described(source, None, options)
-        async with self._new_change_of(description.name, files):
-            model = await self._enter(files, description, options)
-            try:
-                if is_synchronous:
-                    await model.wait_for_workers(lambda: progress.follow(model))
-                await self._want(model)
-            except BaseException:
-                await self._remove(model)
-                raise
+        async with self._intake.fetched(url, is_local_caller=is_local_caller) as origin:
+            progress.phase("unpacking")
+            newcomer = await self._intake.newcomer(origin, None, options)
+            async with self._new_change_of(newcomer):
+                model = await self._enter(newcomer, options)
+                try:
+                    if is_synchronous:
+                        await model.wait_for_workers(lambda: progress.follow(model))
+                    await self._want(model)
+                except BaseException:
+                    await self._remove(model)
+                    raise
+        await self._after_change()
         return model
 
     async def unregister(self, name: str, version: str | None) -> None:
@@ -129,6 +137,7 @@ class Operations:
             model = self._registry.check_removable(name, version)
             await self._desired.drop(name, model.version)
             await self._remove(model)
+        await self._after_change()
 
     async def scale(
         self,
@@ -157,6 +166,7 @@ class Operations:
             model.scale(least, most)
             if is_synchronous:
                 await model.wait_for_workers(lambda: progress.follow(model))
+        await self._after_change()
 
     async def set_default(self, name: str, version: str) -> None:
         """Make a version the one that answers when none is named."""
@@ -164,35 +174,42 @@ class Operations:
             model = self._registry.check_version(name, version)
             await self._want(model, default_version=version)
             self._registry.set_default(name, version)
+        await self._after_change()
 
     async def restore(self) -> None:
         """Enter the models of the desired state; workers start, nobody waits for them here."""
         await self._desired.read()
         wanted = list(self._desired)
         kept = [Path(desired.model_dir) for _, _, desired in wanted]
-        await asyncio.to_thread(archive.discard_others, self._folder, kept)
+        await self._intake.discard_left_over(kept)
         for name, version, desired in wanted:
             await self._restore_one(name, version, desired)
         for name, version in self._desired.defaults.items():
             if name in self._registry.names:
                 self._registry.set_default_if_known(name, version)
 
-    async def load_at_start(self, models: str) -> None:
-        """Enter what `--models` names: NAME=ARCHIVE, ARCHIVE, or `all` of the model store."""
-        store = self._machine.config.model_store
-        for name, url in _startup_models(models, store):
+    async def load_at_start(self, models: Iterable[StartupModel]) -> None:
+        """Enter what is to be served from the start."""
+        for wanted in models:
             try:
-                await self._load_at_start(archive.resolve(url, store, is_local_caller=True), name)
+                await self._load_at_start(wanted)
             except AlreadyRegistered as error:
                 log.info("%s: as it was left, not as at the first start", error)
             except Exception as error:  # noqa: BLE001 (whatever is wrong with one, others load)
-                log.error("model %s not loaded: %s", url, error, why=getattr(error, "why", ""))
+                why = getattr(error, "why", "")
+                log.error("model %s not loaded: %s", wanted.url, error, why=why)
+        await self._intake.discard_unused()
 
-    async def _load_at_start(self, source: Path, name: str | None) -> None:
-        options = RegisterOptions(model_name=name)
-        files, description = await self._described(source, None, options)
-        async with self._new_change_of(description.name, files):
-            await self._enter(files, description, options, at_start=True)
+    async def _load_at_start(self, wanted: StartupModel) -> None:
+        origin = await self._intake.origin(wanted.url, is_local_caller=True, at_start=True)
+        options = replace(wanted.options, default_name=default_name(origin.path))
+        newcomer = await self._intake.newcomer(origin, None, options, at_start=True)
+        async with self._new_change_of(newcomer):
+            model = await self._enter(newcomer, options, workers=wanted.min_workers, at_start=True)
+        if wanted.min_workers is not None:
+            model.scale(wanted.min_workers, wanted.max_workers)
+        if wanted.is_default:
+            self._registry.set_default(model.name, model.version)
 
     async def wait_until_settled(self) -> None:
         """Return when every model is ready or failed."""
@@ -206,8 +223,9 @@ class Operations:
         folder = Path(desired.model_dir)
         try:
             options = RegisterOptions(**desired.options)  # type: ignore[arg-type]  # as saved
-            files, description = await self._described(Path(desired.source), folder, options)
-            model = await self._enter(files, description, options, workers=desired.workers)
+            origin = Origin(Path(desired.source), desired.url)
+            newcomer = await self._intake.newcomer(origin, folder, options)
+            model = await self._enter(newcomer, options, workers=desired.workers)
             if folder != model.description.model_dir:
                 await self._want(model)
         except Exception as error:  # noqa: BLE001 (whatever is wrong with one, the others come back)
@@ -220,53 +238,38 @@ class Operations:
                 code="model_not_restored",
             )
 
-    async def _described(
-        self, source: Path, folder: Path | None, options: RegisterOptions
-    ) -> tuple[ModelFiles, ModelDescription]:
-        """The unpacked files and what they and the caller say; nothing is left when that fails."""
-        if options.model_name is not None:
-            check_name(options.model_name)
-        files = await self._unpacked(source, folder)
-        try:
-            return files, describe(files, options, self._machine.config.serving)
-        except TsdError:
-            await asyncio.to_thread(archive.discard, files.model_dir, self._folder)
-            raise
-
     async def _enter(
         self,
-        files: ModelFiles,
-        description: ModelDescription,
+        newcomer: Newcomer,
         options: RegisterOptions,
         *,
         workers: int | None = None,
         at_start: bool = False,
     ) -> Model:
         """A model in the registry, whose workers are starting."""
+        description = newcomer.description
         try:
             self._registry.check_free(description.name, description.version)
             model = Model(description, self._machine, is_from_start=at_start)
         except (TsdError, OSError):
-            await asyncio.to_thread(archive.discard, files.model_dir, self._folder)
+            await self._intake.discard(description.model_dir)
             raise
         self._registry.add(model)
-        self._sources[model.name, model.version] = (files.source, options)
+        self._sources[model.name, model.version] = (newcomer.origin, options)
         least, most = description.min_workers, description.max_workers
-        if at_start and most == 0:
-            least = most = 1
         if workers is not None:
             least, most = workers, max(workers, most)
         model.scale(least, most)
         return model
 
     @asynccontextmanager
-    async def _new_change_of(self, name: str, files: ModelFiles) -> AsyncIterator[None]:
+    async def _new_change_of(self, newcomer: Newcomer) -> AsyncIterator[None]:
         """As `_change_of`, with files that nobody needs when it is refused."""
         try:
-            with self._change_of(name):
+            with self._change_of(newcomer.description.name):
                 yield
         except Busy:
-            await asyncio.to_thread(archive.discard, files.model_dir, self._folder)
+            await self._intake.discard(newcomer.description.model_dir)
             raise
 
     @contextmanager
@@ -283,25 +286,14 @@ class Operations:
         finally:
             self._changing.discard(name)
 
-    async def _unpacked(self, source: Path, folder: Path | None) -> ModelFiles:
-        """The model's files: those of an earlier run where they are whole, else unpacked anew."""
-        try:
-            limits = self._machine.config.archives
-            return await asyncio.to_thread(_files, source, folder, self._folder, limits)
-        except OSError as error:
-            raise StateNotSaved(
-                "The archive could not be unpacked.",
-                why=f"{error.strerror}: {error.filename}",
-                fix="check the permissions of the archive and the space of the state directory",
-            ) from error
-
     async def _remove(self, model: Model) -> None:
         drain_s = self._machine.config.serving.drain_s
         # Out of the book only when it is gone: the same version cannot come back meanwhile.
         await model.drain(drain_s)
         self._registry.remove(model)
-        self._sources.pop((model.name, model.version), None)
-        await asyncio.to_thread(archive.discard, model.description.model_dir, self._folder)
+        origin, _ = self._sources.pop((model.name, model.version))
+        await self._intake.discard(model.description.model_dir)
+        await self._intake.discard_download(origin)
 
     def _is_only_wanted(self, name: str, version: str | None) -> bool:
         """Whether it is in the desired state and could not be entered in the registry."""
@@ -315,9 +307,10 @@ class Operations:
         self, model: Model, workers: int | None = None, default_version: str | None = None
     ) -> None:
         """Save that this model is wanted as it is, or with those workers, or as that default."""
-        source, options = self._sources[model.name, model.version]
+        origin, options = self._sources[model.name, model.version]
         desired = DesiredVersion(
-            source=str(source),
+            source=str(origin.path),
+            url=origin.url,
             model_dir=str(model.description.model_dir),
             workers=model.pool.wanted if workers is None else workers,
             options={key: value for key, value in asdict(options).items() if value is not None},
@@ -326,27 +319,3 @@ class Operations:
         asked = default_version or self._desired.defaults.get(model.name)
         default = asked or self._registry.default_version(model.name)
         await self._desired.put(model.name, model.version, desired, default)
-
-
-def _files(source: Path, earlier: Path | None, folder: Path, limits: ArchiveSettings) -> ModelFiles:
-    if earlier is not None and earlier.is_dir():
-        return archive.read_files(source, earlier)
-    return archive.unpack(source, folder, limits)
-
-
-def _startup_models(models: str, store: Path | None) -> Iterable[tuple[str | None, str]]:
-    if models.strip().lower() == "all":
-        if store is None:
-            raise ConfigError("`models = all` needs a model store.", fix="give --model-store DIR")
-        return [(None, str(path)) for path in archive.store_archives(store)]
-    pairs = []
-    for word in filter(None, (word.strip() for word in models.split(","))):
-        name, has_name, url = word.partition("=")
-        pairs.append((name, _url(url, store)) if has_name else (None, _url(word, store)))
-    return pairs
-
-
-def _url(word: str, store: Path | None) -> str:
-    """A name of the store, or a path as the caller's shell sees it."""
-    in_store = store is not None and (store / word).exists()
-    return word if in_store or not Path(word).exists() else str(Path(word).absolute())

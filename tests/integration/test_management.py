@@ -132,3 +132,41 @@ def test_health_and_metrics_tell_how_the_models_are(shared_daemon: RunningDaemon
     for name in ("requests_total", "queue_depth", "request_seconds_count", "batch_rows_sum"):
         assert f"tsd_{name}{labels}" in page
     assert 'tsd_workers{model="echo",state="idle",version="1.0"} 1.0' in page
+
+
+def test_kserve_asks_whether_a_model_has_workers(daemon: RunningDaemon, tmp_path: Path) -> None:
+    daemon.register(make_archive(tmp_path, config="batchSize: 1\n"))
+    path = "/v1/models/echo"
+    assert daemon.call("GET", path).json() == {"name": "echo", "ready": False}
+    assert daemon.call("PUT", "/models/echo?min_worker=1&synchronous=true").status == 200
+    assert daemon.call("GET", f"{path}:predict").json() == {"name": "echo", "ready": True}
+    assert daemon.call("GET", "/v1/models/none").status == 404
+    assert daemon.call("POST", path).status == 405
+
+
+def test_a_registration_in_json_is_read_as_torchserve_reads_it(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    archive = make_archive(tmp_path, config="batchSize: 1\n")
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    wrong = daemon.call("POST", f"/models?url={archive}", b"{bad", headers)
+    assert (wrong.status, wrong.json()["type"]) == (500, "JsonSyntaxException")
+    body = {"url": str(archive), "model_name": "m", "initial_workers": "1", "synchronous": True}
+    answer = daemon.call("POST", "/models?model_name=other", json.dumps(body).encode(), headers)
+    assert answer.json()["status"] == 'Model "m" Version: 1.0 registered with 1 initial workers'
+
+
+def test_a_signed_download_is_refused_with_the_way_out(shared_daemon: RunningDaemon) -> None:
+    url = "https://bucket.s3.amazonaws.com/m.mar"
+    answer = shared_daemon.call("POST", f"/models?url={url}&s3_sse_kms=true")
+    assert (answer.status, answer.json()["type"]) == (400, "DownloadArchiveException")
+    assert "presigned" in answer.json()["fix"]
+
+
+def test_less_than_no_workers_are_refused_and_the_workers_stay(
+    shared_daemon: RunningDaemon,
+) -> None:
+    before = shared_daemon.worker_pids("echo")
+    answer = shared_daemon.call("PUT", "/models/echo?min_worker=-1")
+    assert (answer.status, answer.json()["type"]) == (400, "BadRequestException")
+    assert shared_daemon.worker_pids("echo") == before

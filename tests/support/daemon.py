@@ -153,7 +153,7 @@ def launched(
             [
                 *(sys.executable, "-m", "tsd"),
                 *("--runtime-dir", str(where), "--state-dir", str(folder / "state")),
-                *("--http", "127.0.0.1:0", "--metrics", "none", *options),
+                *("--http", "127.0.0.1:0", "--metrics", "none", "--grpc", "none", *options),
             ],
             stdout=log,
             stderr=log if stderr is None else stderr,

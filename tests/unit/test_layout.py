@@ -15,6 +15,7 @@ FLOORS = {
     "tsd.daemon": 7,
     "tsd.doors": 7,
     "tsd.api": 6,
+    "tsd.grpc": 6,
     "tsd.http": 5,
     "tsd.operations": 5,
     "tsd.desired": 4,
@@ -22,8 +23,19 @@ FLOORS = {
     "tsd.models": 3,
     "tsd.worker": 3,
     "tsd.ipc": 2,
-    "tsd.config": 1,
+    "tsd.snapshots": 5,
+    "tsd.migration": 3,
+    "tsd.config": 2,
+    "tsd.properties": 1,
+    "tsd.addresses": 0,
+    "tsd.devices": 0,
     "tsd.log": 1,
+    "tsd.measuring": 6,
+    "tsd.torchserve_metrics": 2,
+    "tsd.log_files": 2,
+    "tsd.metrics_file": 1,
+    "tsd.system_load": 1,
+    "tsd.tls": 1,
     "tsd.metrics": 1,
     "tsd.systemd": 1,
     "tsd.process": 1,
@@ -31,13 +43,15 @@ FLOORS = {
     "tsd.settings": 0,
     "tsd": 0,
 }
-# Two rooms on one floor that are joined: the daemon and its doors.
-NEIGHBOURS = {("tsd.daemon", "tsd.doors")}
-ON_THE_WORKERS_SIDE = ("tsd.worker", "tsd.ipc", "tsd.process", "tsd.errors", "tsd", "ts")
+# Rooms on one floor that are joined: the daemon and its doors; gRPC and what HTTP answers, too.
+NEIGHBOURS = {("tsd.daemon", "tsd.doors"), ("tsd.grpc", "tsd.api")}
+ON_THE_WORKERS_SIDE = (
+    *("tsd.worker", "tsd.ipc", "tsd.process", "tsd.system_load", "tsd.errors", "tsd", "ts"),
+)
 # What a runtime may have and need not; `multipart` is carried along by path.
 WORKER_PACKAGES = {
     *("torch", "numpy", "PIL", "orjson", "onnxruntime", "captum", "multipart", "transformers"),
-    *("torchvision", "intel_extension_for_pytorch", "torch_xla", "safetensors"),
+    *("torchvision", "intel_extension_for_pytorch", "torch_xla", "safetensors", "requests"),
 }
 
 

@@ -40,9 +40,14 @@ def head(request_id: str, extra: bytes = b"") -> bytes:
     return b"x-request-id: %b\r\n%b%b" % (request_id.encode("ascii"), FIXED_HEADERS, extra)
 
 
+def json_text(value: object) -> str:
+    """As TorchServe's front end prints JSON: two spaces, no ASCII escapes."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def json_body(value: object) -> bytes:
-    """As TorchServe's front end prints JSON: two spaces, no ASCII escapes, a last newline."""
-    return json.dumps(value, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
+    """The same as a body: with a last newline."""
+    return json_text(value).encode(errors="replace") + b"\n"
 
 
 def json_answer(value: object, status: int = 200, request_id: str | None = None) -> Response:

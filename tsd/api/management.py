@@ -6,27 +6,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 
-from tsd import process
 from tsd.api import answers
 from tsd.api.access import CONTROL, audit, caller_of
+from tsd.api.described import customized, described
+from tsd.api.parameters import is_true, number, register_options, register_parameters
 from tsd.api.routes import Call, CallHandler
-from tsd.errors import BadRequest, TsdError
+from tsd.errors import BadRequest, DownloadFailed, TsdError
 from tsd.http.message import Response, Stream
 from tsd.log import get_logger
-from tsd.models.description import RegisterOptions
+from tsd.models.download import is_url
 from tsd.operations import Operations, Progress
 from tsd.serving.model import Model
 from tsd.serving.registry import Registry
-from tsd.serving.worker_handle import WorkerHandle
 
 log = get_logger()
 
-FIRST_WORKER_ID = 9000
 LIST_LIMIT = 100
 RUNTIMES = ("python", "python3", "LSP")
 Result = tuple[int, str, Model | None]
+Work = Callable[[Progress], Awaitable[Result]]
 
 
 class Management:
@@ -49,42 +48,57 @@ class Management:
             ("DELETE", "/models/{model}"): self.unregister,
             ("DELETE", "/models/{model}/{version}"): self.unregister,
             ("PUT", "/models/{model}/{version}/set-default"): self.set_default,
+            ("GET", "/v1/models/{model}"): self.kserve_v1,
         }
 
     async def register(self, call: Call) -> Response | None:
         """Register an archive; by default wait until its workers are ready."""
-        asked = _register_parameters(call)
         caller = caller_of(call.request)
         audit(caller, call.request)
+        asked = register_parameters(call)
+        return await _answer(call, self.registering(asked, is_local_caller=caller.is_operator))
+
+    def registering(self, asked: dict[str, str], *, is_local_caller: bool) -> Work:
+        """What is to be done to register an archive, whatever door it was asked at."""
         url = asked.get("url")
         if url is None:
             raise BadRequest("Parameter url is required.")
         runtime = asked.get("runtime", RUNTIMES[0])
         if runtime not in RUNTIMES:
             raise BadRequest(f"Invalid RuntimeType value: {runtime}")
-        is_synchronous = _is_true(asked.get("synchronous"), default=True)
+        if is_true(asked.get("s3_sse_kms"), default=False) and is_url(url):
+            raise DownloadFailed(
+                f"Failed to download archive from: {url}",
+                why="s3_sse_kms asks for a signed request, which tsd does not make",
+                fix="register a presigned URL, or download the archive into the model store",
+            )
+        is_synchronous = is_true(asked.get("synchronous"), default=True)
 
         async def work(progress: Progress) -> Result:
             progress.phase("queued")
             model = await self._operations.register(
                 url,
-                _options(asked),
+                register_options(asked),
                 progress,
-                is_local_caller=caller.is_operator,
+                is_local_caller=is_local_caller,
                 is_synchronous=is_synchronous,
             )
             return _registered(model, is_synchronous=is_synchronous)
 
-        return await _answer(call, work)
+        return work
 
     async def scale(self, call: Call) -> Response | None:
         """Bring the workers up to min_worker or down to max_worker."""
         audit(caller_of(call.request), call.request)
         version = call.parts.get("version") or call.query.get("model_version")
-        model = self._registry.find(call.parts["model"], version)
-        least = _number(call.query, "min_worker", 1)
-        most = _number(call.query, "max_worker", least)
-        is_synchronous = _is_true(call.query.get("synchronous"), default=False)
+        return await _answer(call, self.scaling(call.parts["model"], version, call.query))
+
+    def scaling(self, name: str, version: str | None, asked: dict[str, str]) -> Work:
+        """What is to be done to scale a version, whatever door it was asked at."""
+        model = self._registry.find(name, version)
+        least = number(asked, "min_worker", 1)
+        most = number(asked, "max_worker", least)
+        is_synchronous = is_true(asked.get("synchronous"), default=False)
 
         async def work(progress: Progress) -> Result:
             await self._operations.scale(
@@ -93,31 +107,48 @@ class Management:
             if not is_synchronous:
                 return 202, "Processing worker updates...", model
             named = f", version: {version}" if version else ""
-            text = f"Workers scaled to {model.pool.wanted} for model: {model.name}{named}"
+            text = f"Workers scaled to {least} for model: {model.name}{named}"
             return 200, text, model
 
-        return await _answer(call, work)
+        return work
 
     async def unregister(self, call: Call) -> Response:
         """Strike a version out, when its running requests are answered."""
         audit(caller_of(call.request), call.request)
-        name = call.parts["model"]
-        await self._operations.unregister(name, call.parts.get("version"))
-        return answers.json_answer({"status": f'Model "{name}" unregistered'})
+        text = await self.remove(call.parts["model"], call.parts.get("version"))
+        return answers.json_answer({"status": text})
+
+    async def remove(self, name: str, version: str | None) -> str:
+        """Strike a version out; what is said of it."""
+        await self._operations.unregister(name, version)
+        return f'Model "{name}" unregistered'
 
     async def set_default(self, call: Call) -> Response:
         """Make a version the one that answers when none is named."""
         audit(caller_of(call.request), call.request)
-        name, version = call.parts["model"], call.parts["version"]
-        await self._operations.set_default(name, version)
-        text = f'Default version successfully updated for model "{name}" to "{version}"'
+        text = await self.make_default(call.parts["model"], call.parts["version"])
         return answers.json_answer({"status": text})
+
+    async def make_default(self, name: str, version: str) -> str:
+        """Make a version the default; what is said of it."""
+        await self._operations.set_default(name, version)
+        return f'Default version successfully updated for model "{name}" to "{version}"'
+
+    async def kserve_v1(self, call: Call) -> Response:
+        """KServe's `/v1/models/{model}`: as in TorchServe ready as soon as there are workers."""
+        model = self._registry.find(call.parts["model"].partition(":")[0])
+        is_ready = bool(model.pool.places)
+        return answers.json_answer({"name": model.name, "ready": is_ready})
 
     async def list_models(self, call: Call) -> Response:
         """A page of the models in their default versions, by name."""
-        limit = _number(call.query, "limit", LIST_LIMIT)
+        limit = number(call.query, "limit", LIST_LIMIT)
+        return answers.json_answer(self.page(limit, number(call.query, "next_page_token", 0)))
+
+    def page(self, limit: int, first: int) -> dict[str, object]:
+        """Up to `limit` models from the one of that number on; numbers out of bounds are mended."""
         limit = limit if 0 <= limit <= LIST_LIMIT else LIST_LIMIT
-        first = max(0, _number(call.query, "next_page_token", 0))
+        first = max(0, first)
         names = self._registry.names
         page = [self._registry.find(name) for name in names[first : first + limit]]
         body: dict[str, object] = {}
@@ -126,19 +157,37 @@ class Management:
         body["models"] = [
             {"modelName": model.name, "modelUrl": model.description.url} for model in page
         ]
-        return answers.json_answer(body)
+        return body
 
     async def describe(self, call: Call) -> Response:
         """One version, or with `all` every version, as TorchServe describes it."""
         name, version = call.parts["model"], call.parts.get("version")
+        # Handlers are asked of one version only.
+        is_asked = is_true(call.query.get("customized"), default=False)
+        is_customized = is_asked and version != "all"
+        members = await self.description(name, version, is_customized=is_customized)
+        response = answers.json_answer(members)
+        if is_customized:
+            # The worker's answers have no reason phrase, and this one is made of such.
+            response.reason = b""
+        return response
+
+    async def description(
+        self, name: str, version: str | None, *, is_customized: bool
+    ) -> list[dict[str, object]]:
+        """The versions that are asked for, and what their handlers say if they are asked, too."""
         if version == "all":
             models = self._registry.versions(name)
         else:
             models = [self._registry.find(name, version)]
-        return answers.json_answer([_described(model) for model in models])
+        members = [described(model) for model in models]
+        if is_customized:
+            for model, its in zip(models, members, strict=True):
+                its |= await customized(model)
+        return members
 
 
-async def _answer(call: Call, work: Callable[[Progress], Awaitable[Result]]) -> Response | None:
+async def _answer(call: Call, work: Work) -> Response | None:
     """Do the work and answer with its result; with its phases where the caller reads them."""
     accepts = call.request.header(b"accept") or b""
     if b"application/x-ndjson" not in accepts:
@@ -200,108 +249,3 @@ def _registered(model: Model, *, is_synchronous: bool) -> Result:
     if not is_synchronous:
         return 202, "Processing worker updates...", model
     return 200, text, model
-
-
-def _register_parameters(call: Call) -> dict[str, str]:
-    """From the query, and from a JSON body, which wins."""
-    if call.request.header(b"content-type") != b"application/json":
-        return call.query
-    try:
-        body = json.loads(bytes(call.request.body))
-    except (ValueError, RecursionError) as error:
-        raise BadRequest("The body is not valid JSON.", why=str(error)) from error
-    if not isinstance(body, dict):
-        raise BadRequest("The body is not a JSON object.")
-    said = {str(key): _as_text(value) for key, value in body.items() if value is not None}
-    return call.query | said
-
-
-def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _options(asked: dict[str, str]) -> RegisterOptions:
-    def number(key: str) -> int | None:
-        text = asked.get(key, "")
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-
-    return RegisterOptions(
-        model_name=asked.get("model_name") or None,
-        handler=asked.get("handler") or None,
-        batch_size=number("batch_size"),
-        max_batch_delay=number("max_batch_delay"),
-        response_timeout=number("response_timeout"),
-        startup_timeout=number("startup_timeout"),
-        initial_workers=number("initial_workers"),
-    )
-
-
-def _number(query: dict[str, str], key: str, default: int) -> int:
-    """A whole number; TorchServe takes anything else for absent, so does tsd."""
-    text = query.get(key, "")
-    digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 10 else default
-
-
-def _is_true(text: str | None, *, default: bool) -> bool:
-    return default if text is None else text.lower() == "true"
-
-
-def _described(model: Model) -> dict[str, object]:
-    description, yaml = model.description, model.description.model_yaml
-    waiting = len(model.batcher.waiting)
-    return {
-        "modelName": model.name,
-        "modelVersion": model.version,
-        "modelUrl": description.url,
-        "runtime": description.manifest.get("runtime", "python"),
-        "minWorkers": model.min_workers,
-        "maxWorkers": model.max_workers,
-        "batchSize": description.batch_size,
-        "maxBatchDelay": description.max_batch_delay_ms,
-        "responseTimeout": int(description.response_timeout_s),
-        "startupTimeout": int(description.startup_timeout_s),
-        "maxRetryTimeoutInSec": yaml.get("maxRetryTimeoutInSec", 300),
-        "clientTimeoutInMills": description.client_timeout_ms,
-        "parallelType": "",
-        "parallelLevel": 0,
-        "deviceType": _device_type(model),
-        "continuousBatching": False,
-        "useJobTicket": False,
-        "useVenv": False,
-        "stateful": False,
-        "sequenceMaxIdleMSec": 0,
-        "sequenceTimeoutMSec": 0,
-        "maxNumSequence": 0,
-        "maxSequenceJobQueueSize": 0,
-        "loadedAtStartup": model.is_from_start,
-        "workers": [_described_worker(worker) for worker in model.pool.workers.values()],
-        "jobQueueStatus": {
-            "remainingCapacity": max(0, description.queue_size - waiting),
-            "pendingRequests": waiting,
-        },
-    }
-
-
-def _device_type(model: Model) -> str:
-    """What the model asks for, else what this machine gives it."""
-    is_on_gpu = any(device != "cpu" for device in model.pool.plan.devices)
-    return model.description.device_type or ("gpu" if is_on_gpu else "cpu")
-
-
-def _described_worker(worker: WorkerHandle) -> dict[str, object]:
-    gpu_id = worker.arguments.gpu_id
-    return {
-        "id": str(FIRST_WORKER_ID + worker.number - 1),
-        "startTime": utc_text(worker.started_at),
-        "status": "READY" if worker.is_serving else "UNLOADING",
-        "memoryUsage": process.rss_bytes(worker.pid),
-        "pid": worker.pid,
-        "gpu": gpu_id is not None,
-        "gpuUsage": "N/A" if gpu_id is None else "failed to obtained gpu usage",
-    }
-
-
-def utc_text(moment: datetime) -> str:
-    """A moment as TorchServe prints it: milliseconds and Z."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from tsd import metrics, process
 from tsd.api import answers
-from tsd.api.management import utc_text
+from tsd.api.described import utc_text
 from tsd.api.routes import Call, CallHandler
 from tsd.errors import BadRequest
 from tsd.http.message import Response, Stream
@@ -24,6 +25,8 @@ from tsd.serving.fork_server import ForkServer
 from tsd.serving.model import Model, ModelState
 from tsd.serving.registry import Registry
 from tsd.serving.worker_handle import WorkerHandle, WorkerState
+from tsd.system_load import Reading
+from tsd.torchserve_metrics import TorchServeMetrics
 
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 LOG_LINES = 100
@@ -38,6 +41,10 @@ class DaemonFacts:
     connections: Callable[[], int]
     doors: Callable[[], list[dict[str, str]]]
     log_dropped: Callable[[], int]
+    readings: Callable[[], list[Reading]]
+    torchserve_metrics: TorchServeMetrics
+    # Whether the metrics page has tsd's own metrics, too.
+    shows_own_metrics: bool
     runtime_dir: Path
     state_dir: Path
     started_at: float
@@ -81,10 +88,14 @@ class Observe:
 
     async def ping(self, _call: Call) -> Response:
         """TorchServe's health: enough workers live, or on their way, for every default version."""
-        models = [self._registry.find(name) for name in self._registry.names]
-        if all(_has_its_workers(model) for model in models):
+        if self.is_healthy():
             return answers.json_answer({"status": "Healthy"})
         return answers.json_answer({"status": "Unhealthy"}, 500)
+
+    def is_healthy(self) -> bool:
+        """Whether every default version has enough workers, or will have."""
+        models = [self._registry.find(name) for name in self._registry.names]
+        return all(_has_its_workers(model) for model in models)
 
     async def live(self, _call: Call) -> Response:
         """The loop turns."""
@@ -92,18 +103,28 @@ class Observe:
 
     async def ready(self, _call: Call) -> Response:
         """Every model that is wanted is ready."""
-        is_ready = self._facts.state() == "ready" and all(
-            model.state is ModelState.READY for model in self._registry if model.pool.wanted
-        )
+        is_ready = self.is_ready()
         return answers.json_answer({"ready": is_ready}, 200 if is_ready else 503)
 
-    async def metrics_page(self, _call: Call) -> Response:
-        """All figures in Prometheus' text format."""
-        snapshots = [model.snapshot() for model in self._registry]
-        # Rendering many models takes longer than the loop may be held. The thread only reads.
-        page = await asyncio.get_running_loop().run_in_executor(
-            None, metrics.page, snapshots, self._facts.connections()
+    def is_ready(self) -> bool:
+        """Whether the daemon and every model that is wanted are ready."""
+        return self._facts.state() == "ready" and all(
+            model.state is ModelState.READY for model in self._registry if model.pool.wanted
         )
+
+    async def metrics_page(self, call: Call) -> Response:
+        """All figures in Prometheus' text format, or those of `?name[]=A&name[]=B`."""
+        facts, readings = self._facts, self._facts.readings()
+        names = parse_qs(call.request.query, keep_blank_values=True).get("name[]", [])
+        snapshots = [model.snapshot() for model in self._registry]
+        connections = facts.connections()
+
+        def render() -> bytes:
+            own = metrics.page(snapshots, connections, names) if facts.shows_own_metrics else b""
+            return own + facts.torchserve_metrics.page(readings, names).encode()
+
+        # Rendering many models takes longer than the loop may be held. The thread only reads.
+        page = await asyncio.get_running_loop().run_in_executor(None, render)
         return answers.text_answer(page, METRICS_TYPE)
 
     async def status(self, _call: Call) -> Response:
@@ -191,9 +212,10 @@ class Observe:
 
 
 def _has_its_workers(model: Model) -> bool:
-    return model.state is not ModelState.FAILED and len(model.pool.workers) >= min(
-        model.min_workers, model.pool.wanted
-    )
+    """TorchServe's rule: a place counts unless its workers have failed for the whole window."""
+    window_s = model.description.retry_window_s
+    has_given_up = model.pool.has_failed_for(window_s, time.monotonic())
+    return not has_given_up or not model.pool.wanted
 
 
 def _details(model: Model) -> dict[str, object]:
@@ -247,7 +269,7 @@ def _worker_row(worker: WorkerHandle) -> dict[str, object]:
         "device": worker.arguments.device,
         "started_at": utc_text(worker.started_at),
         "ready_ms": None if ready_s is None else round(1000 * ready_s, 1),
-        "rss_bytes": process.rss_bytes(worker.pid),
+        "rss_bytes": sum(map(process.rss_bytes, worker.pids)),
         "batches": worker.batches,
     }
 

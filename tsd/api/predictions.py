@@ -1,40 +1,66 @@
 """TorchServe's inference routes: from a path to a job, and from its outcome to an answer.
 
 The daemon looks at the path only; the body goes to the worker as it came. No coroutine, future
-or timer is made for a request on this path."""
+or timer is made for a request on this path. How a body finds its place is in intake.py."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from itertools import count
+from urllib.parse import parse_qsl
+from uuid import uuid4
 
-from tsd.api import answers
-from tsd.errors import NoRoom, NoWorkers, QueueFull, TsdError, UnknownRoute
-from tsd.http.message import Request, Response
-from tsd.ipc.layout import body_offset, pack_fields, slot_bytes, unpack_fields
-from tsd.ipc.segment import Slot
-from tsd.serving.job import Job, JobAnswer
+from tsd.api import answers, forms, openapi
+from tsd.api.intake import Intake
+from tsd.api.routes import PredictionHandler
+from tsd.errors import BadRequest, NoWorkers, QueueFull, TsdError, UnknownRoute
+from tsd.http.message import Request, Response, Stream
+from tsd.ipc.layout import PARAMETER, pack_fields, unpack_fields
+from tsd.serving.job import AnswerPart, Job, JobAnswer
 from tsd.serving.model import Model
 from tsd.serving.registry import Registry
+from tsd.settings import ServingSettings
 
 NO_WORKER = (
     'Model "{name}" {version}has no worker to serve inference request. Please use scale workers '
     "API to add workers. If this is a sequence inference, please check if it is closed, or "
     "expired; or exceeds maxSequenceJobQueueSize"
 )
+MAX_PARAMETERS = 64
 
 # These say how the answer is framed, which is this server's business and not the handler's.
 FRAMING_HEADERS = frozenset(
     (b"connection", b"content-length", b"keep-alive", b"transfer-encoding", b"x-request-id")
 )
+STREAM_NEXT = b"ts_stream_next"
+
+Fields = list[tuple[bytes, bytes]]
 
 
 class Predictions:
     """The routes; one `_Prediction` lives for each request."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, settings: ServingSettings) -> None:
         self._registry = registry
-        self._job_ids = count(1)
+        self._settings = settings
+        # A loop holds its own only weakly.
+        self._finding: set[asyncio.Future[None]] = set()
+
+    @property
+    def routes(self) -> dict[str, PredictionHandler]:
+        """The first part of a path, or a pattern of all of it -> handler; see routes.py."""
+        return {
+            "predictions": self.predict,
+            "explanations": self.explain,
+            "invocations": self.invoke,
+            "/models/{model}/invoke": self.invoke_model,
+            "/v1/models/{model}:predict": self.kserve_v1,
+            "/v1/models/{model}:explain": self.kserve_v1,
+            "/v2/models/{model}/infer": self.kserve_v2,
+            "/v2/models/{model}/explain": self.kserve_v2,
+            "/{model}/predict": self.predict_by_name,
+            "/{model}/{version}/predict": self.predict_by_name,
+        }
 
     def predict(self, request: Request, segments: list[str]) -> None:
         """`/predictions/{model}[/{version}[/more…]]`, with any method."""
@@ -44,110 +70,153 @@ class Predictions:
         """`/explanations/{model}[/{version}[/more…]]`, with any method."""
         self._start(request, segments, b"True")
 
+    def invoke(self, request: Request, segments: list[str]) -> None:
+        """SageMaker's `/invocations`: the model is a parameter, the only one, or in the form."""
+        if len(segments) > 1:
+            raise UnknownRoute("Requested resource is not found, please refer to API document.")
+        parameters = _parameters(request)
+        names = {model.name for model in self._registry if model.is_from_start}
+        name = dict(parameters).get("model_name") or (names.pop() if len(names) == 1 else "")
+        if name:
+            self._with_parameters(request, name, None, parameters)
+        else:
+            request.receive(lambda read: self._find_in_form(read, parameters))
+
+    def invoke_model(self, request: Request, segments: list[str]) -> None:
+        """SageMaker's `/models/{model}/invoke` of several models behind one address."""
+        self._with_parameters(request, segments[1], None, _parameters(request))
+
+    def predict_by_name(self, request: Request, segments: list[str]) -> None:
+        """`/{model}[/{version}]/predict`, which TorchServe has from its predecessor."""
+        version = segments[1] if len(segments) > 2 else None
+        self._with_parameters(request, segments[0], version, _parameters(request))
+
+    def kserve_v1(self, request: Request, segments: list[str]) -> None:
+        """KServe's `/v1/models/{model}:predict` and `:explain`; the envelope knows the bodies."""
+        name, _, verb = segments[2].rpartition(":")
+        self._begin(request, name, None, [(b"explain", _true_or_false(verb == "explain"))])
+
+    def kserve_v2(self, request: Request, segments: list[str]) -> None:
+        """KServe's `/v2/models/{model}/infer` and `/explain`."""
+        is_explain = segments[3] == "explain"
+        self._begin(request, segments[2], None, [(b"explain", _true_or_false(is_explain))])
+
     def _start(self, request: Request, segments: list[str], explain: bytes) -> None:
         if len(segments) < 2 or not segments[1]:
             raise UnknownRoute("Requested resource is not found, please refer to API document.")
         version = segments[2] if len(segments) > 2 and segments[2] else None
-        model = self._registry.find(segments[1], version)
         fields = [(b"explain", explain), (b"url_path", "/".join(segments[3:]).encode())]
-        _Prediction(request, model, next(self._job_ids), version).start(request, fields)
+        self._begin(request, segments[1], version, fields)
+
+    def _with_parameters(
+        self,
+        request: Request,
+        name: str,
+        version: str | None,
+        parameters: list[tuple[str, str]],
+    ) -> None:
+        fields = [(PARAMETER + key.encode(), value.encode()) for key, value in parameters]
+        self._begin(request, name, version, fields)
+
+    def _begin(self, request: Request, name: str, version: str | None, fields: Fields) -> None:
+        model = self._registry.find(name, version)
+        if request.method == "OPTIONS":
+            request.respond(answers.json_answer(openapi.model_document(name)))
+            return
+        prediction = _Prediction(request, model, version)
+        if model.description.sequences is not None:
+            fields = fields + prediction.join_sequence(request, self._settings)
+        prediction.start(request, fields)
+
+    def _find_in_form(self, request: Request, parameters: list[tuple[str, str]]) -> None:
+        """The body is here: look for the model's name in it, off the loop, if it is a form."""
+
+        async def find() -> None:
+            content_type = (request.header(b"content-type") or b"").decode("latin-1")
+            try:
+                name = await asyncio.to_thread(
+                    forms.field, content_type, bytes(request.body), "model_name"
+                )
+                if not name:
+                    raise BadRequest("Parameter model_name is required.")
+                self._with_parameters(request, name, None, parameters)
+            except TsdError as error:
+                request.respond(answers.error_answer(error))
+
+        finding = asyncio.ensure_future(find())
+        self._finding.add(finding)
+        finding.add_done_callback(self._finding.discard)
 
 
-class _Prediction:
+class _Prediction(Intake):
     """One request on its way: body into place, job, answer."""
 
-    __slots__ = (
-        "_asked_version",
-        "_deadline",
-        "_head",
-        "_job",
-        "_job_id",
-        "_model",
-        "_request",
-        "_request_id",
-        "_slot",
-    )
+    __slots__ = ("_asked_version", "_job", "_request_id", "_sequence", "_stream")
 
-    def __init__(
-        self, request: Request, model: Model, job_id: int, asked_version: str | None
-    ) -> None:
-        self._request: Request | None = request
-        self._model = model
-        self._job_id = job_id
+    def __init__(self, request: Request, model: Model, asked_version: str | None) -> None:
+        super().__init__(request, model, request.accepted_at + model.default_deadline_s)
         self._asked_version = asked_version
         self._request_id = answers.new_request_id()
-        self._deadline = request.accepted_at + model.default_deadline_s
-        self._slot: Slot | None = None
         self._job: Job | None = None
-        self._head = b""
+        self._sequence: str | None = None
+        self._stream: Stream | None = None
 
-    def start(self, request: Request, fields: list[tuple[bytes, bytes]]) -> None:
-        """Find the place of the body: in a notice, or in the arena when it is larger."""
-        model = self._model
+    def join_sequence(self, request: Request, settings: ServingSettings) -> Fields:
+        """The sequence that the request belongs to; header lines for what it does not say."""
+        header = settings.sequence_id_header.lower().encode("latin-1")
+        named = request.header(header)
+        if named:
+            self._sequence = named.decode("latin-1")
+            return []
+        self._sequence = f"ts-seq-{uuid4()}"
+        return [
+            (settings.sequence_id_header.encode("latin-1"), self._sequence.encode()),
+            (settings.sequence_start_header.encode("latin-1"), b"true"),
+        ]
+
+    def start(self, request: Request, fields: Fields) -> None:
+        """Have the body received, unless the model takes nothing now."""
+        figures = self._model.figures
+        figures.count_asked(self._asked_version)
         try:
-            model.check_open()
+            self._model.check_open()
         except TsdError as error:
             self._refuse(error)
             return
-        length = request.content_length
-        headers = request.headers if length != 0 else _with_length(request)
-        self._head = pack_fields(self._request_id.encode("ascii"), headers + fields)
+        headers = request.headers if request.content_length != 0 else _with_length(request)
+        head = pack_fields(self._request_id.encode("ascii"), headers + fields)
         request.on_disconnect = self._on_disconnect
-        if length is None:
-            request.receive(self._on_chunked_body)
-        elif len(self._head) + length <= model.inline_bytes:
-            request.receive(self._on_body)
-        else:
-            model.take_slot(slot_bytes(len(self._head), length), self._deadline, self._on_room)
+        self._receive(request, head)
 
-    def _on_room(self, slot: Slot | None) -> None:
-        request = self._take_room(slot)
-        if request is not None and slot is not None:
-            room = self._place_head(slot, request.content_length or 0)
-            request.receive(self._on_body, room=room)
-
-    def _on_chunked_body(self, request: Request) -> None:
-        length = len(request.body)
-        if len(self._head) + length <= self._model.inline_bytes:
-            self._on_body(request)
-            return
-        size = slot_bytes(len(self._head), length)
-        self._model.take_slot(size, self._deadline, self._on_room_for_chunked)
-
-    def _on_room_for_chunked(self, slot: Slot | None) -> None:
-        request = self._take_room(slot)
-        if request is not None and slot is not None:
-            room = self._place_head(slot, len(request.body))
-            room[:] = request.body
-            request.body = room
-            self._on_body(request)
-
-    def _take_room(self, slot: Slot | None) -> Request | None:
-        """The request, if it is still there and has got room; else it is refused."""
-        self._slot = slot
-        if self._request is None:
-            self._give_slot_back()
-        elif slot is None:
-            self._refuse(NoRoom("No room for the request's body."))
-        return self._request
-
-    def _place_head(self, slot: Slot, length: int) -> memoryview:
-        """Write the head block into the slot; the room for the body behind it."""
-        view, size = self._model.arena_view, len(self._head)
-        view[slot.offset : slot.offset + size] = self._head
-        begin = slot.offset + body_offset(size)
-        return view[begin : begin + length]
-
-    def _on_body(self, request: Request) -> None:
-        slot, self._slot = self._slot, None
-        job = Job(self._job_id, self._head, request.body, slot, self._deadline, self._finish)
+    def _submit(self, job: Job) -> None:
+        job.finish, job.on_part = self._finish, self._on_part
+        job.sequence = self._sequence
         self._job = job
         try:
             self._model.submit(job)
         except TsdError as error:
             self._refuse(error)
 
-    def _finish(self, _job: Job, outcome: JobAnswer | TsdError) -> None:
+    def _on_part(self, _job: Job, part: AnswerPart) -> None:
+        """A piece of the answer; with the first one the client is told that more follow."""
+        request = self._request
+        if request is None:
+            return
+        if self._stream is None:
+            reason, lines = _handler_headers(part.head) if part.head else (b"", b"")
+            if STREAM_NEXT not in lines.lower():
+                lines += b"%b: true\r\n" % STREAM_NEXT
+            head = answers.head(self._request_id, lines)
+            self._stream = request.stream(Response(part.status, b"", head, reason))
+        self._stream.send(part.body)
+        if self._stream.waiting_bytes > self._model.stream_buffer_bytes:
+            # A client that does not read what it asked for must not fill the daemon's memory.
+            self._stream.break_off()
+
+    def _finish(self, job: Job, outcome: JobAnswer | TsdError) -> None:
+        if self._stream is not None:
+            self._finish_stream(self._stream, outcome)
+            return
         if isinstance(outcome, TsdError):
             self._refuse(outcome)
             return
@@ -157,9 +226,26 @@ class _Prediction:
             reason, more = _handler_headers(outcome.head)
             head += more
         is_error = outcome.status >= answers.FIRST_ERROR
+        if self._request is not None:
+            latency_s = time.monotonic() - self._request.accepted_at
+            queue_s = max(0.0, job.left_at - job.queued_at)
+            self._model.figures.answered(self._asked_version, latency_s, queue_s)
         self._respond(
             Response(outcome.status, outcome.body, head, reason, is_error, outcome.release)
         )
+
+    def _finish_stream(self, stream: Stream, outcome: JobAnswer | TsdError) -> None:
+        """The last piece; where there is none, the client sees that the answer was cut off."""
+        if isinstance(outcome, TsdError):
+            self._model.figures.count_error(outcome.code)
+            stream.break_off()
+        else:
+            stream.send(bytes(outcome.body))
+            stream.end()
+            if outcome.release is not None:
+                outcome.release()
+        self._count()
+        self._forget_request()
 
     def _refuse(self, error: TsdError) -> None:
         self._give_slot_back()
@@ -172,12 +258,16 @@ class _Prediction:
         self._respond(answers.error_answer(error, request_id=self._request_id))
 
     def _respond(self, response: Response) -> None:
+        self._count()
         request = self._forget_request()
         if request is not None:
+            request.respond(response)
+
+    def _count(self) -> None:
+        if self._request is not None:
             figures = self._model.figures
             figures.requests += 1
-            figures.latency_s.observe(time.monotonic() - request.accepted_at)
-            request.respond(response)
+            figures.latency_s.observe(time.monotonic() - self._request.accepted_at)
 
     def _on_disconnect(self) -> None:
         job = self._job
@@ -189,17 +279,25 @@ class _Prediction:
     def _forget_request(self) -> Request | None:
         """Rings of references would keep bodies and slots until the collector comes by."""
         request, self._request, self._job = self._request, None, None
+        self._stream = None
         if request is not None:
             request.on_disconnect = None
         return request
 
-    def _give_slot_back(self) -> None:
-        if self._slot is not None:
-            self._model.arena.give_back(self._slot)
-            self._slot = None
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    """The query's parameters, where they reach the handler."""
+    try:
+        return parse_qsl(request.query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError as error:
+        raise BadRequest("The query has too many fields.") from error
 
 
-def _with_length(request: Request) -> list[tuple[bytes, bytes]]:
+def _true_or_false(is_true: bool) -> bytes:  # noqa: FBT001 (the only thing that it says)
+    return b"True" if is_true else b"False"
+
+
+def _with_length(request: Request) -> Fields:
     """TorchServe's handlers see a length of 0 where the client sent no body and no length."""
     if request.header(b"content-length") is None:
         return [*request.headers, (b"content-length", b"0")]

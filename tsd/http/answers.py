@@ -5,24 +5,32 @@ Which requests there are, and when the connection ends, is decided in connection
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from tsd.http.message import BODILESS, CONTINUE, KEPT, Request, Response, head_bytes, whole
 
 # Larger bodies leave as they are, without a copy; smaller ones in one write with their head.
 UNCOPIED_BYTES = 256 * 1024
+NOTHING = memoryview(b"")
+
+OnAnswer = Callable[[Request, Response], None]
+"""Told of each answer that has been written to the end."""
 
 
 class Answers:
     """What has been asked and not yet answered, oldest first."""
 
     __slots__ = (
+        "_counts",
+        "_on_answer",
+        "_piece_bytes",
         "_pieces",
         "_pieces_bytes",
         "_sent_bytes",
         "_sent_since",
         "_transport",
+        "_unsent",
         "_unsent_release",
         "_written_bytes",
         "final",
@@ -32,10 +40,22 @@ class Answers:
         "waiting",
     )
 
-    def __init__(self, transport: asyncio.Transport, now: float) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        now: float,
+        counts: Counter[int],
+        on_answer: OnAnswer | None = None,
+    ) -> None:
         self._transport = transport
+        # By the first digit of the status.
+        self._counts = counts
+        self._on_answer = on_answer
         self._pieces: list[bytes] = []
         self._pieces_bytes = 0
+        # What is left of a large body, and how much of it is written at a time.
+        self._unsent = NOTHING
+        self._piece_bytes = 0
         # To be called when the transport no longer reads from the body that it was given.
         self._unsent_release: Callable[[], None] | None = None
         self._written_bytes = 0
@@ -82,14 +102,26 @@ class Answers:
         data = KEPT % (response.status, response.reason, response.head, len(body), body)
         self._written_bytes += len(data)
         self._transport.write(data)
+        self._count(request, response)
         if response.release is not None:
             response.free()
         return True
 
     def resume(self) -> None:
-        """The client has taken what was written."""
+        """The client has taken what was written: go on."""
         self.is_paused = False
+        while self._unsent:
+            piece, self._unsent = (
+                self._unsent[: self._piece_bytes],
+                self._unsent[self._piece_bytes :],
+            )
+            self._written_bytes += len(piece)
+            self._transport.write(piece)
+            if self._transport.get_write_buffer_size():
+                self.is_paused = True
+                return
         self._transport.set_write_buffer_limits()
+        self._unsent = NOTHING
         self._free_unsent()
 
     def abandon(self) -> None:
@@ -100,6 +132,7 @@ class Answers:
     def lose(self) -> None:
         """The client has gone."""
         self.is_done = True
+        self._unsent = NOTHING
         self._free_unsent()
         self.abandon()
 
@@ -121,13 +154,28 @@ class Answers:
             self._push(request.streamed.take(response, is_last=is_last))
             if request.streamed.is_open:
                 return False
+            if request.streamed.is_broken:
+                self._cut()
+                return False
         self.waiting.popleft()
         self.is_done = is_last
         if request.streamed is None:
             self._push_whole(request, response, is_last=is_last)
+        self._count(request, response)
         if response.release is not None:
             response.free()
         return True
+
+    def _cut(self) -> None:
+        """An answer ends without its end: what is ready goes out, then the connection is cut."""
+        self._write()
+        self.is_done = True
+        self._transport.abort()
+
+    def _count(self, request: Request, response: Response) -> None:
+        self._counts[response.status // 100] += 1
+        if self._on_answer is not None:
+            self._on_answer(request, response)
 
     def _is_last_word(self) -> bool:
         return len(self.waiting) == 1 and not self.final
@@ -163,15 +211,14 @@ class Answers:
 
     def _write_uncopied(self, response: Response) -> None:
         self._write()
-        # With no buffer allowed, `resume` is called only when the kernel has the last byte.
-        self._transport.set_write_buffer_limits(high=0)
+        is_encrypted = self._transport.get_extra_info("sslcontext") is not None
+        # With (next to) no buffer allowed, `resume` is called only when the kernel has taken all.
+        # Over TLS, what is written is encrypted at once, whatever the client takes: so in pieces.
+        self._transport.set_write_buffer_limits(high=1 if is_encrypted else 0)
         self._unsent_release, response.release = response.release, None
-        self._written_bytes += len(response.body)
-        self._transport.write(response.body)
-        if self._transport.get_write_buffer_size():
-            self.is_paused = True
-        else:
-            self.resume()
+        self._unsent = memoryview(response.body)
+        self._piece_bytes = UNCOPIED_BYTES if is_encrypted else len(response.body)
+        self.resume()
 
     def _free_unsent(self) -> None:
         if self._unsent_release is not None:

@@ -6,11 +6,12 @@ The listener owns the connections and asks them, every second, to look at the ti
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
-from tsd.http.answers import Answers
+from tsd.http.answers import Answers, OnAnswer
 from tsd.http.body import SizedBody
 from tsd.http.head import HeadReader, KnownHeads
 from tsd.http.inlet import DirectReader, Inlet
@@ -39,6 +40,9 @@ class Terms:
     forget: Callable[[Connection], None]
     # Called with the status of each answer that http/ makes by itself.
     count_refusal: Callable[[int], None]
+    # The other answers, by the first digit of the status.
+    answered: Counter[int] = field(default_factory=Counter)
+    on_answer: OnAnswer | None = None
 
 
 class Connection(asyncio.Protocol):
@@ -85,7 +89,7 @@ class Connection(asyncio.Protocol):
         now = terms.clock()
         self._pace = Pace(terms.limits, now)
         self._inlet = Inlet(self, self._transport)
-        self._answers = Answers(self._transport, now)
+        self._answers = Answers(self._transport, now, terms.answered, terms.on_answer)
         heads = HeadReader(terms.limits, terms.known_heads)
         self._reader = RequestReader(
             self, heads, self._answers, terms.limits, terms.handler, terms.clock
@@ -114,7 +118,8 @@ class Connection(asyncio.Protocol):
             return False
         self._withdraw_incoming()
         self._flush()
-        return True
+        # TLS has no half: who says that it ends has gone.
+        return self._transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, or has been sent away."""
@@ -137,6 +142,11 @@ class Connection(asyncio.Protocol):
     def is_congested(self) -> bool:
         """The client takes less than it is sent."""
         return self._answers.is_paused
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the client has not taken."""
+        return self._transport.get_write_buffer_size()
 
     def read_body(self, request: Request) -> None:
         """The request has said where its body goes."""
@@ -347,7 +357,8 @@ class Connection(asyncio.Protocol):
         self._answers.abandon()
         if self._lingers:
             self._pace.linger(self._terms.clock())
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
             self._inlet.resume()
         else:
             self._transport.close()

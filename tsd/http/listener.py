@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tsd.errors import StartupError
+from tsd.http.answers import OnAnswer
 from tsd.http.connection import Connection, Handler, Terms
 from tsd.http.head import KnownHeads
+from tsd.http.pace import LINGER_S
 from tsd.settings import HttpSettings
 
 SWEEP_S = 1.0
@@ -31,10 +34,13 @@ class Listener:
         limits: HttpSettings,
         handler: Handler,
         clock: Callable[[], float] = time.monotonic,
+        on_answer: OnAnswer | None = None,
     ) -> None:
         self.connections: set[Connection] = set()
         # How often http/ has answered by itself, by status.
         self.refusals: Counter[int] = Counter()
+        # Its other answers, by the first digit of the status.
+        self.answered: Counter[int] = Counter()
         self._terms = Terms(
             door=door,
             limits=limits,
@@ -45,6 +51,8 @@ class Listener:
             admit=self._admit,
             forget=self._forget,
             count_refusal=self._count_refusal,
+            answered=self.answered,
+            on_answer=on_answer,
         )
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -59,11 +67,19 @@ class Listener:
     def limits(self, limits: HttpSettings) -> None:
         self._terms = replace(self._terms, limits=limits, known_heads=KnownHeads())
 
-    async def start(self, sock: socket.socket) -> None:
+    async def start(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept clients from a bound socket, which is the listener's from now on."""
         loop = asyncio.get_running_loop()
         create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-        self._server = await create(self.connect, sock=sock, backlog=self.limits.backlog)
+        self._server = await create(
+            self.connect,
+            sock=sock,
+            backlog=self.limits.backlog,
+            ssl=tls,
+            # Until its handshake is done a client has no connection, and so none to be swept.
+            ssl_handshake_timeout=self.limits.header_timeout_s if tls else None,
+            ssl_shutdown_timeout=LINGER_S if tls else None,
+        )
 
     def connect(self) -> Connection:
         """A connection for the next client."""

@@ -51,6 +51,10 @@ class Carrier(Protocol):
     def is_congested(self) -> bool:
         """The client takes less than it is sent."""
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the client has not taken."""
+
     def read_body(self, request: Request) -> None:
         """The request has said where its body goes."""
 
@@ -82,6 +86,8 @@ class Request:
     # Defaults stand in the class: setting all of them on each request would cost a microsecond.
     body: bytes | bytearray | memoryview = b""
     on_disconnect: Callable[[], None] | None = None
+    # Adds to the answer what a door says in all of its answers.
+    finish: Callable[[Response], None] | None = None
     # The rest is kept for the connection.
     is_gone = False
     # The client may be told to send the body that it holds back.
@@ -158,6 +164,8 @@ class Request:
         """Give the one answer. If nobody waits for it any more, it is dropped."""
         assert self.answer is None, "a request has one answer"
         self.answer = response
+        if self.finish is not None:
+            self.finish(response)
         if self.is_gone:
             response.free()
         else:
@@ -167,6 +175,8 @@ class Request:
         """Give the answer's head now and its body in parts."""
         assert self.answer is None, "a request has one answer"
         self.answer = response
+        if self.finish is not None:
+            self.finish(response)
         # Nothing but the end of the connection tells an HTTP/1.0 client where the body ends.
         self.is_last = self.is_last or self.head.is_http_1_0
         self.streamed = Stream(self, self._carrier)
@@ -193,7 +203,7 @@ class Request:
 class Stream:
     """An answer's body, sent in parts: chunks, or all until the end for HTTP/1.0."""
 
-    __slots__ = ("_carrier", "_is_begun", "_parts", "_request", "is_open")
+    __slots__ = ("_carrier", "_is_begun", "_parts", "_request", "is_broken", "is_open")
 
     def __init__(self, request: Request, carrier: Carrier) -> None:
         self._request = request
@@ -202,11 +212,18 @@ class Stream:
         self._is_begun = False
         # False once it has been ended, or the client has gone.
         self.is_open = True
+        # Ended without its end: the connection is cut, so that the client can tell.
+        self.is_broken = False
 
     @property
     def wants_pause(self) -> bool:
         """More is waiting than the client takes at present, or earlier answers are due first."""
         return bool(self._parts) or self._carrier.is_congested
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much the client has not taken yet."""
+        return sum(map(len, self._parts)) + self._carrier.unsent_bytes
 
     def send(self, part: bytes) -> None:
         """Send a part of the body; nothing happens when the client has gone."""
@@ -223,6 +240,13 @@ class Stream:
         if not self._request.head.is_http_1_0 and self._request.method != "HEAD":
             self._parts.append(LAST_CHUNK)
         self._carrier.ready(self._request)
+
+    def break_off(self) -> None:
+        """There will be no more, though the body is not complete."""
+        if self.is_open:
+            self.is_open = False
+            self.is_broken = True
+            self._carrier.ready(self._request)
 
     def take(self, response: Response, *, is_last: bool) -> bytes:
         """What has not been sent yet, from the head on."""

@@ -15,10 +15,15 @@ from tsd.errors import HandlerRaised, NoWorkers, PredictionRefused, QueueFull, T
 from tsd.ipc.layout import body_offset, unpack_fields
 from tsd.ipc.segment import Slot, SlotAllocator
 from tsd.metrics import ModelFigures
-from tsd.serving.job import Job, JobAnswer
+from tsd.serving.job import AnswerPart, Job, JobAnswer
 from tsd.serving.registry import Registry
+from tsd.settings import ServingSettings
 
 ARENA_BYTES = 1 << 20
+
+
+class NoSequences:
+    sequences = None
 
 
 class StandIn:
@@ -26,6 +31,8 @@ class StandIn:
 
     name = "m"
     inline_bytes = 400
+    stream_buffer_bytes = 100_000
+    description = NoSequences()
     default_deadline_s = 30.0
 
     def __init__(self) -> None:
@@ -85,9 +92,8 @@ class Scene:
                 assert (name, version) in (("m", None), ("m", "1.0"))
                 return model
 
-        predictions = Predictions(cast(Registry, Book()))
-        table = {"predictions": predictions.predict, "explanations": predictions.explain}
-        self.client = Client(Router({"http": Routes(table)}).handle)
+        predictions = Predictions(cast(Registry, Book()), ServingSettings())
+        self.client = Client(Router({"http": [Routes(predictions.routes)]}).handle)
 
     def post(self, path: str, body: bytes, head: str = "") -> None:
         line = f"POST {path} HTTP/1.1\r\nHost: h\r\n{head}Content-Length: {len(body)}\r\n\r\n"
@@ -259,3 +265,50 @@ def test_a_path_without_a_model_is_unknown() -> None:
         scene = Scene()
         scene.post(path, b"x")
         assert scene.answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
+
+
+def part(scene: Scene, body: bytes, head: bytes = b"") -> None:
+    job = scene.model.jobs[0]
+    assert job.on_part is not None
+    job.on_part(job, AnswerPart(200, head, body))
+
+
+def test_pieces_become_chunks_and_the_last_one_ends_them() -> None:
+    scene = Scene()
+    scene.post("/predictions/m", b"x")
+    part(scene, b"one", b"Fine\0X-Mine\0v")
+    part(scene, b"two", b"Ignored\0X-Mine\0w")
+    scene.model.finish(b"last")
+    answer = scene.answer
+    assert answer.startswith(b"HTTP/1.1 200 Fine\r\n")
+    assert b"X-Mine: v\r\nts_stream_next: true\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n4\r\nlast\r\n0\r\n\r\n")
+
+
+def test_a_handler_that_names_the_next_piece_itself_is_not_contradicted() -> None:
+    scene = Scene()
+    scene.post("/predictions/m", b"x")
+    part(scene, b"one", b"\0ts_stream_next\0true")
+    scene.model.finish(b"")
+    assert scene.answer.count(b"ts_stream_next") == 1
+
+
+def test_an_error_after_the_first_piece_cuts_the_connection() -> None:
+    scene = Scene()
+    scene.post("/predictions/m", b"x")
+    part(scene, b"one")
+    job = scene.model.jobs[0]
+    job.finish(job, HandlerRaised("Prediction failed"))
+    assert scene.answer.endswith(b"3\r\none\r\n")
+    assert scene.client.wire.is_aborted
+    assert scene.model.figures.errors == {"handler_raised": 1}
+
+
+def test_pieces_for_a_client_that_has_gone_are_dropped() -> None:
+    scene = Scene()
+    scene.post("/predictions/m", b"x")
+    job = scene.model.jobs[0]
+    scene.client.go()
+    part(scene, b"one")
+    job.finish(job, JobAnswer(200, b"", b"last"))
+    assert scene.model.cancelled == [job]

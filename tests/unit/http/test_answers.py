@@ -310,3 +310,37 @@ def test_the_memory_of_a_stream_is_given_back_at_its_end() -> None:
     assert freed == []
     stream.end()
     assert freed == ["free"]
+
+
+def test_each_answer_is_counted_and_told_once_it_is_written() -> None:
+    client = Client(silent)
+    client.send(get("/a") + get("/b") + get("/c"))
+    first, second, third = client.requests
+    third.respond(Response(404))
+    second.respond(Response(503, LARGE))
+    client.turn()
+    assert client.told == []
+    first.respond(Response(200))
+    client.turn()
+    assert client.told == [("/a", 200), ("/b", 503), ("/c", 404)]
+    assert client.answered == {2: 1, 5: 1, 4: 1}
+
+
+def test_an_answer_in_parts_is_counted_at_its_end() -> None:
+    client = Client(silent)
+    client.send(get("/a"))
+    stream = client.requests[0].stream(Response(200))
+    stream.send(b"a")
+    client.turn()
+    assert client.answered == {}
+    stream.end()
+    client.turn()
+    assert (client.answered, client.told) == ({2: 1}, [("/a", 200)])
+
+
+def test_an_answer_that_nobody_waits_for_is_not_counted() -> None:
+    client = Client(silent)
+    client.send(get("/a"))
+    client.go()
+    client.requests[0].respond(Response(200))
+    assert client.answered == {}

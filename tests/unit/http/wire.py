@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -15,6 +15,8 @@ from tsd.settings import HttpSettings
 
 Handler = Callable[[Request], None]
 HIGH_WATER = 65_536
+# What TLS adds to a record, at least.
+RECORD_BYTES = 22
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -62,6 +64,8 @@ class Wire(asyncio.Transport):
         self.is_closed = False
         self.is_aborted = False
         self.has_written_eof = False
+        # As over TLS: there is no half of a connection, and what is written is taken at once.
+        self.is_encrypted = False
         # What the client has not taken yet, and whether it takes anything.
         self.unsent = 0
         self.is_stuck = False
@@ -69,7 +73,10 @@ class Wire(asyncio.Transport):
         self.high = HIGH_WATER
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        return ("127.0.0.1", 1234) if name == "peername" else default
+        known = {"peername": ("127.0.0.1", 1234)}
+        if self.is_encrypted:
+            known["sslcontext"] = ("a context", 0)
+        return known.get(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert not self.reads, "the protocol is looked at only when reading starts"
@@ -88,13 +95,16 @@ class Wire(asyncio.Transport):
         assert not self.has_written_eof
         self.writes.append(bytes(data))
         if self.is_stuck:
-            self.unsent += len(data)
+            self.unsent += len(data) + (RECORD_BYTES if self.is_encrypted else 0)
             if self.unsent > self.high and not self.is_writing_paused:
                 self.is_writing_paused = True
                 self.protocol.pause_writing()
 
     def is_reading(self) -> bool:
         return self.reads
+
+    def can_write_eof(self) -> bool:
+        return not self.is_encrypted
 
     def write_eof(self) -> None:
         self.has_written_eof = True
@@ -146,18 +156,21 @@ class Client:
         handler: Handler = echo,
         limits: HttpSettings | None = None,
         known_heads: KnownHeads | None = None,
+        door: str = "http",
     ) -> None:
         self.now = 1000.0
         self.soon: list[Callable[[], None]] = []
         self.requests: list[Request] = []
         self.refusals: list[int] = []
+        self.answered: Counter[int] = Counter()
+        self.told: list[tuple[str, int]] = []
         self.known_heads = KnownHeads() if known_heads is None else known_heads
         self.forgotten: list[Connection] = []
         self._handler = handler
         self.wire = Wire()
         self.connection = Connection(
             Terms(
-                door="http",
+                door=door,
                 limits=HttpSettings() if limits is None else limits,
                 known_heads=self.known_heads,
                 handler=self._handle,
@@ -166,6 +179,10 @@ class Client:
                 admit=lambda _connection: True,
                 forget=self.forgotten.append,
                 count_refusal=self.refusals.append,
+                answered=self.answered,
+                on_answer=lambda request, response: self.told.append(
+                    (request.path, response.status)
+                ),
             )
         )
         self.wire.protocol = self.connection

@@ -1,0 +1,102 @@
+"""Where the body of a prediction goes: small ones into their notice, others into the arena."""
+
+from __future__ import annotations
+
+from tsd.errors import NoRoom, TsdError
+from tsd.http.message import Request
+from tsd.ipc.layout import body_offset, slot_bytes
+from tsd.ipc.segment import Slot
+from tsd.serving.job import Job, JobAnswer
+from tsd.serving.model import Model
+from tsd.serving.submission import job_ids
+
+
+class Intake:
+    """Receives one body into place. Whoever extends it gets the job, or why there is none."""
+
+    __slots__ = ("_deadline", "_head", "_model", "_request", "_slot")
+
+    def __init__(self, request: Request, model: Model, deadline: float) -> None:
+        # None from when nobody waits for an answer any more.
+        self._request: Request | None = request
+        self._model = model
+        self._deadline = deadline
+        self._slot: Slot | None = None
+        self._head = b""
+
+    def _submit(self, job: Job) -> None:
+        """The body is in place."""
+        raise NotImplementedError
+
+    def _refuse(self, error: TsdError) -> None:
+        """There is no room for it."""
+        raise NotImplementedError
+
+    def _receive(self, request: Request, head: bytes) -> None:
+        """Find the place of the body, and have it received there."""
+        self._head = head
+        length = request.content_length
+        if request.then is not None:
+            # Somebody had to look into it before.
+            self._on_body_elsewhere(request)
+        elif length is None:
+            # How long it is, is known at its end.
+            request.receive(self._on_body_elsewhere)
+        elif len(head) + length <= self._model.inline_bytes:
+            request.receive(self._on_body)
+        else:
+            size = slot_bytes(len(head), length)
+            self._model.take_slot(size, self._deadline, self._on_room)
+
+    def _on_room(self, slot: Slot | None) -> None:
+        request = self._take_room(slot)
+        if request is not None and slot is not None:
+            room = self._place_head(slot, request.content_length or 0)
+            request.receive(self._on_body, room=room)
+
+    def _on_body_elsewhere(self, request: Request) -> None:
+        length = len(request.body)
+        if len(self._head) + length <= self._model.inline_bytes:
+            self._on_body(request)
+            return
+        size = slot_bytes(len(self._head), length)
+        self._model.take_slot(size, self._deadline, self._on_room_for_received)
+
+    def _on_room_for_received(self, slot: Slot | None) -> None:
+        request = self._take_room(slot)
+        if request is not None and slot is not None:
+            room = self._place_head(slot, len(request.body))
+            room[:] = request.body
+            request.body = room
+            self._on_body(request)
+
+    def _take_room(self, slot: Slot | None) -> Request | None:
+        """The request, if it is still there and has got room; else it is refused."""
+        self._slot = slot
+        if self._request is None:
+            self._give_slot_back()
+        elif slot is None:
+            self._refuse(NoRoom("No room for the request's body."))
+        return self._request
+
+    def _place_head(self, slot: Slot, length: int) -> memoryview:
+        """Write the head block into the slot; the room for the body behind it."""
+        view, size = self._model.arena_view, len(self._head)
+        view[slot.offset : slot.offset + size] = self._head
+        begin = slot.offset + body_offset(size)
+        return view[begin : begin + length]
+
+    def _on_body(self, request: Request) -> None:
+        slot, self._slot = self._slot, None
+        self._submit(
+            Job(next(job_ids), self._head, request.body, slot, self._deadline, _unanswered)
+        )
+
+    def _give_slot_back(self) -> None:
+        if self._slot is not None:
+            self._model.arena.give_back(self._slot)
+            self._slot = None
+
+
+def _unanswered(_job: Job, _outcome: JobAnswer | TsdError) -> None:
+    raise AssertionError("whoever submits the job says where its outcome goes")

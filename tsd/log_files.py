@@ -1,0 +1,194 @@
+"""TorchServe's log files: who asked for what, what the daemon and the models said, what was
+measured.
+
+A thread writes them, so that a slow disk costs lines and never time; each is rotated when it is
+large, and opened anew when `reopen` is called after something else has moved it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from tsd.errors import StartupError
+from tsd.log import Record, escaped
+from tsd.settings import LogSettings, MetricsSettings
+
+ACCESS: Final = "access_log.log"
+DAEMON: Final = "ts_log.log"
+MODELS: Final = "model_log.log"
+MODEL_METRICS: Final = "model_metrics.log"
+DAEMON_METRICS: Final = "ts_metrics.log"
+
+MAX_WAITING = 10_000
+MAX_AT_ONCE = 1_000
+STOP_S = 5.0
+FIRST_WORKER_ID = 9000
+"""TorchServe's first worker listens on this port, and it is in names that dashboards know."""
+LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "error": "ERROR"}
+KNOWN_FIELDS = {"time", "level", "text", "exception", "source"}
+
+
+def worker_name(number: int, model: str, version: str) -> str:
+    """How TorchServe's logs and metrics call a worker."""
+    return f"W-{FIRST_WORKER_ID + number - 1}-{model}_{version}"
+
+
+class LogFiles:
+    """From `start` to `stop`; a file whose folder is not configured is none."""
+
+    def __init__(self, log: LogSettings, metrics: MetricsSettings) -> None:
+        folders = dict.fromkeys((ACCESS, DAEMON, MODELS), log.folder)
+        folders |= dict.fromkeys((MODEL_METRICS, DAEMON_METRICS), metrics.folder)
+        self._paths = {name: folder / name for name, folder in folders.items() if folder}
+        self._settings = log
+        # Lines that could not be written, or not soon enough.
+        self.dropped = 0
+        self._waiting: queue.Queue[_Line | None] = queue.Queue(MAX_WAITING)
+        self._are_moved = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tsd log files", daemon=True)
+
+    def start(self) -> None:
+        """Make the folders and begin; StartupError where that cannot be done."""
+        for path in self._paths.values():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.open("a").close()
+            except OSError as error:
+                raise StartupError(
+                    f"cannot write {path}",
+                    why=error.strerror or str(error),
+                    fix="choose another log.folder or metrics.folder",
+                ) from error
+        if self._paths:
+            self._thread.start()
+
+    def reopen(self) -> None:
+        """Something has moved the files: write to new ones."""
+        self._are_moved.set()
+
+    def stop(self) -> None:
+        """Write what waits, for a few seconds at most."""
+        if self._thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(None, timeout=STOP_S)
+            self._thread.join(STOP_S)
+
+    def writer(self, name: str) -> Callable[[str], None] | None:
+        """What takes the lines of one file; None: there is no such file."""
+        return (lambda text: self._put(name, f"- {text}")) if name in self._paths else None
+
+    def access(self, client: str, asked: str, status: int, took_s: float) -> None:
+        """Somebody has been answered; `asked`: method, target and protocol."""
+        self._put(ACCESS, f'- /{client} "{escaped(asked)}" {status} {round(took_s * 1000)}')
+
+    def record(self, record: Record) -> None:
+        """A record of the log: what a worker printed goes to a file of its own."""
+        level = LEVELS.get(record["level"], "ERROR")
+        if "worker" in record and record.get("source") in ("stdout", "stderr"):
+            name = worker_name(record["worker"], record["model"], record["version"])
+            thread, logger, file = f"{name}-{record['source']}", "MODEL_LOG", MODELS
+        else:
+            thread, logger, file = "main", "tsd", DAEMON
+        text = "\n".join(_text_lines(record))
+        self._put(file, f"[{level:5}] {thread} {logger} - {text}", record["time"])
+
+    def _put(self, name: str, text: str, at: float | None = None) -> None:
+        if name in self._paths:
+            try:
+                self._waiting.put_nowait(_Line(name, time.time() if at is None else at, text))
+            except queue.Full:
+                self.dropped += 1
+
+    def _run(self) -> None:
+        files = {name: _File(path, self._settings) for name, path in self._paths.items()}
+        ends = False
+        while not ends:
+            lines, ends = self._next_lines()
+            if self._are_moved.is_set():
+                self._are_moved.clear()
+                for file in files.values():
+                    file.close()
+            for name, file in files.items():
+                mine = [str(line) for line in lines if line.name == name]
+                if mine and not file.write("".join(mine).encode(errors="backslashreplace")):
+                    self.dropped += len(mine)
+        for file in files.values():
+            file.close()
+
+    def _next_lines(self) -> tuple[list[_Line], bool]:
+        """Waits for a line and takes what has come with it; and whether it was the last."""
+        lines = []
+        line = self._waiting.get()
+        while line is not None:
+            lines.append(line)
+            if len(lines) == MAX_AT_ONCE or self._waiting.empty():
+                return lines, False
+            line = self._waiting.get()
+        return lines, True
+
+
+class _Line(NamedTuple):
+    name: str
+    at: float
+    text: str
+
+    def __str__(self) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.at))
+        return f"{stamp},{int(self.at % 1 * 1000):03} {self.text}\n"
+
+
+class _File:
+    """One file, opened when there is something to write."""
+
+    def __init__(self, path: Path, settings: LogSettings) -> None:
+        self._path = path
+        self._settings = settings
+        self._file: BinaryIO | None = None
+
+    def write(self, data: bytes) -> bool:
+        """Append, after a rotation if need be; whether that worked."""
+        try:
+            file = self._opened()
+            if file.tell() and file.tell() + len(data) > self._settings.file_bytes:
+                self._rotate()
+                file = self._opened()
+            file.write(data)
+        except OSError:
+            self.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        """It is opened again by the next line."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            self._file = self._path.open("ab", buffering=0)
+        return self._file
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(self._settings.kept_files, 0, -1):
+            newer = self._numbered(number - 1) if number > 1 else self._path
+            if newer.exists():
+                newer.replace(self._numbered(number))
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def _text_lines(record: Record) -> list[str]:
+    """The record's text and its other fields; a traceback below it."""
+    fields = [f"{key}={value}" for key, value in record.items() if key not in KNOWN_FIELDS]
+    text = " ".join([str(record["text"]), *fields])
+    exception = str(record.get("exception") or "")
+    whole = f"{text}\n{exception}" if exception else text
+    return [escaped(line) for line in whole.split("\n")]
