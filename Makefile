@@ -3,18 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := tsd tsctl tests examples benchmarks
+SOURCES := tsd tsctl torchserve tests examples benchmarks
+# Workers import the package as `ts`, so that is the name that it is checked under, too.
+TS_MODULES = $(shell cd tsd/worker && find ts -name '*.py' ! -name '__init__.py' \
+  | sed 's,\.py$$,,; s,/,.,g; s,^,-m ,')
 EXTRAS := runtime,develop,examples
 
-.PHONY: install demo serve format check types unit integration test bench bench-quick clean
+.PHONY: install demo serve format check proto types unit integration test bench bench-quick clean
 
 install: $(STAMP)
 
 # pip of the system fills the environment: a bare Debian has no ensurepip for one of its own.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml torchserve/pyproject.toml constraints.txt
 	$(PYTHON) -m venv --without-pip $(VENV)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt \
-	  --editable '.[$(EXTRAS)]'
+	  --editable '.[$(EXTRAS)]' --editable ./torchserve
 	touch $@
 
 demo: install
@@ -27,8 +30,13 @@ format: install
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
+# Only after a change to a .proto file; what comes of it is kept in git.
+proto: install
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tsd/grpc/protos/*.proto
+
 types: install
 	$(BIN)/mypy
+	$(BIN)/mypy $(TS_MODULES)
 
 unit: install
 	$(BIN)/pytest tests/unit

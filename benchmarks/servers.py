@@ -134,7 +134,8 @@ def tsd(folder: Path, core: int | None) -> Iterator[Tsd]:
     notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notices.bind(str(folder / "notify"))
     command = [
-        *(sys.executable, "-m", "tsd", "--http", "127.0.0.1:0", "--metrics", "none"),
+        *(sys.executable, "-m", "tsd", "--http", "127.0.0.1:0"),
+        *("--metrics", "none", "--grpc", "none"),
         *("--runtime-dir", str(folder), "--state-dir", str(folder / "state")),
     ]
     own = {

@@ -70,7 +70,7 @@ def daemon(folder: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
         notices.settimeout(READY_S)
         command = [
             *(BIN / "tsd", "--runtime-dir", folder / "run", "--state-dir", folder / "state"),
-            *("--http", address, "--metrics", "none", "--log-level", "warning"),
+            *("--http", address, "--metrics", "none", "--grpc", "none", "--log-level", "warning"),
         ]
         own = {"NOTIFY_SOCKET": str(folder / "notify"), "TSD_SOCKET": str(control(folder))}
         process = subprocess.Popen(command, env=os.environ | own, process_group=0)
