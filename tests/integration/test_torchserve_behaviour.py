@@ -1,7 +1,7 @@
 """The `torchserve` command answers what a real TorchServe 0.12.0 answered to the same requests.
 
-The requests and the answers are in tests/torchserve/cases; where another answer is meant, its reason
-stands in deliberate.json."""
+The requests and the answers are in tests/torchserve/cases; where another answer is meant, its
+reason stands in deliberate.json."""
 
 from __future__ import annotations
 

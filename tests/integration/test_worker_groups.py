@@ -230,6 +230,19 @@ def test_a_rank_that_fails_to_load_fails_the_registration(
     assert processes(daemon, "failing") == {}
 
 
+def test_a_group_that_is_not_wanted_any_more_while_it_starts_leaves_no_process(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    archive = make_archive(tmp_path, "linear", LINEAR, CONFIG.format(**USUAL | {"ranks": 4}))
+    for questions in range(12):
+        assert daemon.call("POST", f"/models?url={archive}&synchronous=false").status == 202
+        for _ in range(questions):
+            # Each takes a moment: the start is interrupted at another step every time.
+            daemon.call("GET", "/models/linear")
+        assert daemon.call("DELETE", "/models/linear").status == 200
+    wait_for(lambda: processes(daemon, "linear") == {})
+
+
 BEHAVING = """
     import os, time, torch, torch.distributed as dist
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from tests.torchserve.wire import Address, Silence
@@ -46,11 +45,11 @@ class Services:
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         pool = descriptor_pool.DescriptorPool()
-        pool.Add(described(table["messages"]))  # type: ignore[no-untyped-call]
+        pool.Add(described(table["messages"]))
         self._packages: dict[str, str] = table["packages"]
         self._methods: dict[str, list[str]] = table["methods"]
         self._classes = {
-            name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"told.{name}"))  # type: ignore[no-untyped-call]
+            name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"told.{name}"))
             for name in table["messages"]
         }
 
@@ -137,15 +136,15 @@ def filled(message: Message, value: Mapping[str, Any]) -> Message:
     return message
 
 
-def entries(told: FieldDescriptor, item: Any) -> list[Any]:
+def entries(told: Any, item: Any) -> list[Any]:
     """The values of one field; an object for a repeated message is a map's entries."""
     if told.is_repeated and isinstance(item, dict):
         return [{"key": key, "value": value} for key, value in item.items()]
     return item if told.is_repeated else [item]
 
 
-def as_scalar(told: FieldDescriptor, value: Any) -> Any:
-    return value.encode("latin-1") if told.type == FieldDescriptor.TYPE_BYTES else value
+def as_scalar(told: Any, value: Any) -> Any:
+    return value.encode("latin-1") if told.type == Field.TYPE_BYTES else value
 
 
 def plain(message: Message) -> dict[str, Any]:

@@ -4,11 +4,11 @@
         --model-store {store} --ts-config {config}' [SECTION ...]
 
 A section is a file in cases/: a configuration and steps, sent in order to a server started for it.
-A step has a `label`, or is `setup` (asked, not judged). `at` names the port; then `request`, `headers`
-and `body` (a character a byte) or `fill`, or `raw` (the whole request), or `call` and `message`.
-`<inference>`, `<management>` and `<API>` stand for the keys in key_file.json. `within`: asked again for
-so many seconds until right. Steps with one `group` go out together, each `after` its seconds;
-`unordered` ones may share their answers out among them. `sleep` waits."""
+A step has a `label`, or is `setup` (asked, not judged). `at` names the port; then `request`,
+`headers` and `body` (a character a byte) or `fill`, or `raw` (the whole request), or `call` and
+`message`. `<inference>`, `<management>` and `<API>` stand for the keys in key_file.json. `within`:
+asked again for so many seconds until right. Steps with one `group` go out together, each `after`
+its seconds; `unordered` ones may share their answers out among them. `sleep` waits."""
 
 from __future__ import annotations
 
@@ -127,9 +127,9 @@ def key_filled(text: str, server: Server) -> str:
 def request_bytes(step: Step, server: Server) -> bytes:
     """The step's request; a `raw` one is the whole of it."""
     if "raw" in step:
-        return key_filled(step["raw"], server).encode("latin-1")
+        return key_filled(str(step["raw"]), server).encode("latin-1")
     method = step["request"].partition(" ")[0]
-    body = b"x" * step.get("fill", 0) or step.get("body", "").encode("latin-1")
+    body = b"x" * int(step.get("fill", 0)) or str(step.get("body", "")).encode("latin-1")
     headers = {"Host": "localhost", **step.get("headers", {})}
     if body or method in ("POST", "PUT"):
         headers["Content-Length"] = str(len(body))

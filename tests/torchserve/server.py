@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tests.torchserve.wire import Address
 
@@ -33,7 +33,6 @@ class Server:
 
     addresses: dict[str, Address]
     key_file: Path
-    process: subprocess.Popen[bytes]
     first_keys: dict[str, str] = field(default_factory=dict)
 
     def keys(self) -> dict[str, str]:
@@ -49,38 +48,48 @@ class Server:
 @contextlib.contextmanager
 def running(section: Mapping[str, Any], launch: str, folder: Path) -> Iterator[Server]:
     """A server with the section's configuration and a full model store, until the end."""
-    build_store(folder / "store")
-    (folder / "tmp").mkdir()
     ports = ports_for(section)
-    for name, text in section.get("files", {}).items():
-        (folder / name).write_text(text)
-    if section.get("tls"):
-        make_certificate(folder)
-    config = folder / "config.properties"
-    config.write_text(configuration(section, ports, folder))
-    command = launch.format(store=folder / "store", config=config, dir=folder)
-    temporary = {"TMPDIR": f"{folder}/tmp", "TEMP": f"{folder}/tmp"}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*shlex.split(command), *section.get("options", [])],
-            cwd=folder,
-            env={**os.environ, **temporary, **section.get("environment", {})},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    prepare(section, ports, folder)
+    log_path = folder / "server.log"
+    with log_path.open("wb") as log:
+        process = start(section, launch, folder, log)
     try:
-        is_tls = section.get("tls", False)
         addresses = {
-            door: Address("127.0.0.1", port, is_tls=is_tls and door in DOORS[:3])
+            door: Address("127.0.0.1", port, is_tls=door in DOORS[:3] and "tls" in section)
             for door, port in ports.items()
         }
         wait_until_open(addresses, process)
-        assert process.poll() is None, (folder / "server.log").read_text(errors="replace")[-3000:]
-        yield Server(addresses, folder / "key_file.json", process)
+        assert process.poll() is None, log_path.read_text(errors="replace")[-3000:]
+        yield Server(addresses, folder / "key_file.json")
     finally:
         stop(process)
+
+
+def prepare(section: Mapping[str, Any], ports: Mapping[str, int], folder: Path) -> None:
+    """Model store, configuration and what else the section's server needs to find."""
+    build_store(folder / "store")
+    (folder / "tmp").mkdir()
+    (folder / "config.properties").write_text(configuration(section, ports, folder))
+    for name, text in section.get("files", {}).items():
+        (folder / name).write_text(text)
+    if "tls" in section:
+        make_certificate(folder)
+
+
+def start(
+    section: Mapping[str, Any], launch: str, folder: Path, log: BinaryIO
+) -> subprocess.Popen[bytes]:
+    command = launch.format(store=folder / "store", config=folder / "config.properties", dir=folder)
+    temporary = {"TMPDIR": f"{folder}/tmp", "TEMP": f"{folder}/tmp"}
+    return subprocess.Popen(
+        shlex.split(command),
+        cwd=folder,
+        env={**os.environ, **temporary, **section.get("environment", {})},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def ports_for(section: Mapping[str, Any]) -> dict[str, int]:
@@ -99,13 +108,18 @@ def free_ports(count: int) -> list[int]:
 
 
 def configuration(section: Mapping[str, Any], ports: Mapping[str, int], folder: Path) -> str:
-    scheme = "https" if section.get("tls") else "http"
+    scheme = "https" if "tls" in section else "http"
     settings = {f"{door}_address": f"{scheme}://127.0.0.1:{ports[door]}" for door in DOORS[:3]}
     settings |= {f"{door}_port": str(ports[door]) for door in DOORS[3:]}
-    if section.get("tls"):
-        settings |= {"private_key_file": f"{folder}/key.pem", "certificate_file": f"{folder}/cert.pem"}
+    if "tls" in section:
+        settings |= {
+            "private_key_file": f"{folder}/key.pem",
+            "certificate_file": f"{folder}/cert.pem",
+        }
     settings |= section["config"]
-    return "".join(f"{name}={value}\n" for name, value in settings.items()).replace("{dir}", str(folder))
+    return "".join(f"{name}={value}\n" for name, value in settings.items()).replace(
+        "{dir}", str(folder)
+    )
 
 
 def make_certificate(folder: Path) -> None:
@@ -155,7 +169,9 @@ def archive_files(archive: Mapping[str, Any]) -> dict[str, bytes]:
     """Path inside the archive -> content; `manifest` replaces the usual one, null leaves it out."""
     files = {name: (HANDLERS / name).read_bytes() for name in archive.get("files", [])}
     files |= {name: text.encode() for name, text in archive.get("texts", {}).items()}
-    told = {"modelName": archive["model"], "handler": archive["handler"]} if "model" in archive else {}
+    told = (
+        {"modelName": archive["model"], "handler": archive["handler"]} if "model" in archive else {}
+    )
     told |= {"modelVersion": archive["version"]} if "version" in archive else {}
     if "yaml" in archive:
         files["settings.yaml"] = archive["yaml"].encode()

@@ -70,7 +70,10 @@ def header_differences(
     expect: Mapping[str, Any], answer: Reply, keys: Mapping[str, str]
 ) -> Iterator[str]:
     usual = USUAL_HEADERS | {"connection": "keep-alive" if answer.status < "4" else "close"}
-    expected = {**(dict.fromkeys(usual) if expect.get("bare") else usual), **expect.get("headers", {})}
+    expected = {
+        **(dict.fromkeys(usual) if expect.get("bare") else usual),
+        **expect.get("headers", {}),
+    }
     for name, value in expected.items():
         actual = answer.headers.get(name)
         actual = None if actual is None else settled(actual, keys)
@@ -87,7 +90,9 @@ def body_differences(
     if "text" in expect:
         return value_differences(expect["text"], body)
     if "chunks" in expect:
-        return value_differences(expect["chunks"], [as_text(chunk) for chunk in answer.chunks or []])
+        return value_differences(
+            expect["chunks"], [as_text(chunk) for chunk in answer.chunks or []]
+        )
     if "metrics" in expect:
         return metric_differences(expect, body)
     kind = next((kind for kind in ("json", "dumps", "value", "subset") if kind in expect), None)

@@ -5,6 +5,7 @@ Its program is tsd.worker.zygote, run by the runtime's interpreter; live workers
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import json
 import os
@@ -218,6 +219,10 @@ class ForkServer:
         request_id, pid, trouble = unpack_reply(message)
         answer = self._asked.get(request_id)
         if answer is None or answer.done():
+            # Nobody has waited for it: a worker that nobody knows must not stay.
+            if pid > 0:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             return
         if pid > 0:
             answer.set_result(pid)
