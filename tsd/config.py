@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +73,6 @@ OPEN_TO_ANYONE = (
 NOT_ABOVE = {
     "serving.default_workers": "serving.max_workers",
     "http.max_request_bytes": "serving.arena_bytes",
-    "serving.max_answer_bytes": "serving.answers_bytes",
     "http.max_header_bytes": "http.max_headers_bytes",
 }
 """Settings that another one bounds."""
@@ -285,8 +285,21 @@ def _check_meaning(key: str, value: object) -> None:
     """What a type cannot say."""
     if key in (*HTTP_DOORS, *GRPC_DOORS):
         check_door(key, str(value))
+    if key == "archives.allowed_urls" and isinstance(value, tuple):
+        _check_patterns(value)
+    if key == "serving.hidden_variables":
+        _check_patterns([str(value)])
     if key == "runtime_dir" and len(os.fsencode(str(value))) > LONGEST_RUNTIME_DIR:
         raise ValueError(f"a socket's path is too long in it; {LONGEST_RUNTIME_DIR} bytes fit")
+
+
+def _check_patterns(patterns: Iterable[str]) -> None:
+    """ValueError where one is no regular expression."""
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
 
 
 def _check_together(config: Config, origins: Mapping[str, str]) -> None:

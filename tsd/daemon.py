@@ -179,7 +179,7 @@ class Daemon:
         management, observe = self._management, self._observe
         handlers = Handlers(
             predictions=Predictions(self._registry, self._config.serving).routes,
-            ping={("*", "/ping"): observe.ping},
+            ping={("*", "/ping/*"): observe.ping},
             health=observe.health_routes,
             management=management.routes,
             metrics=observe.metrics_routes,

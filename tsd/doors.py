@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsd.addresses import Address, parse_address
+from tsd.api import answers
 from tsd.api.access import CONTROL
 from tsd.api.openapi import SECTIONS
 from tsd.api.table import LOCAL, sections_of_doors
@@ -123,7 +124,13 @@ class Doors:
 
     async def _start(self, name: str, bound: socket.socket, path: Path | None = None) -> None:
         on_answer = None if bound.family == socket.AF_UNIX else self._on_answer
-        listener = Listener(name, self._config.http, self._handler, on_answer=on_answer)
+        listener = Listener(
+            name,
+            self._config.http,
+            self._handler,
+            on_answer=on_answer,
+            refusal_head=answers.refusal_head,
+        )
         tls = await self._tls_context(name, bound)
         await listener.start(bound, tls)
         address = f"https://{_address_text(bound)}" if tls else _address_text(bound)

@@ -250,7 +250,9 @@ class Operations:
         description = newcomer.description
         try:
             self._registry.check_free(description.name, description.version)
-            model = Model(description, self._machine, is_from_start=at_start)
+            # TorchServe calls only those loaded at the start that were named for it.
+            is_from_start = at_start and not options.wins
+            model = Model(description, self._machine, is_from_start=is_from_start)
         except (TsdError, OSError):
             await self._intake.discard(description.model_dir)
             raise

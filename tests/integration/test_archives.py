@@ -89,7 +89,13 @@ def test_without_a_manifest_the_default_handler_serves(tmp_path: Path) -> None:
         tar.addfile(entry, io.BytesIO(ECHO_SOURCE))
     environment = {"TSD_SERVING_DEFAULT_HANDLER": "code.py"}
     with running(tmp_path, "--model-store", str(store), environment=environment) as daemon:
-        daemon.register(Path("sage-maker.tar.gz"), initial_workers=1)
+        nameless = daemon.call("POST", "/models?url=sage-maker.tar.gz")
+        assert (nameless.status, nameless.json()["message"]) == (400, "Model name is not defined.")
+        daemon.register(Path("sage-maker.tar.gz"), model_name="named", initial_workers=1)
+        assert predicts(daemon, "named")
+    with running(
+        tmp_path, "--model-store", str(store), "--models", "all", environment=environment
+    ) as daemon:
         assert predicts(daemon, "sage_maker")
     assert {path.name for path in store.iterdir()} == {"sage-maker.tar.gz"}
 

@@ -100,7 +100,8 @@ def test_a_model_that_does_not_fit_is_507(
 def test_a_model_that_never_loads_fails_and_says_why(
     shared_daemon: RunningDaemon, tmp_path: Path
 ) -> None:
-    archive = make_archive(tmp_path, "looping", RAISES_AT_LOAD)
+    settings = "minWorkers: 1\nmaxWorkers: 1\nmaxRetryTimeoutInSec: 1\n"
+    archive = make_archive(tmp_path, "looping", RAISES_AT_LOAD, settings)
     answer = shared_daemon.call("POST", f"/models?url={archive}&synchronous=false")
     assert answer.status == 202
     wait_for(lambda: shared_daemon.model("looping")["state"] == "failed")
@@ -109,7 +110,8 @@ def test_a_model_that_never_loads_fails_and_says_why(
     assert int(answer.headers["retry-after"]) >= 1
     last_error = shared_daemon.model("looping")["last_error"]
     assert "RuntimeError: no weights for you" in last_error["traceback"]
-    assert shared_daemon.call("GET", "/ping").status == 500
+    assert shared_daemon.call("GET", "/v2/health/ready").status == 503
+    wait_for(lambda: shared_daemon.call("GET", "/ping").status == 500)
     assert shared_daemon.call("DELETE", "/models/looping").status == 200
     assert shared_daemon.call("GET", "/ping").status == 200
 
@@ -231,12 +233,6 @@ def test_an_unknown_configuration_key_is_named_with_a_suggestion(tmp_path: Path)
     assert ended.returncode == 78
     assert "max_request_byte" in ended.stderr
     assert "max_request_bytes" in ended.stderr
-
-
-def test_grpc_is_refused_with_a_clear_text(tmp_path: Path) -> None:
-    ended = run_tsd("--state-dir", str(tmp_path), "--grpc", "127.0.0.1:7070")
-    assert ended.returncode == 78
-    assert "gRPC" in ended.stderr
 
 
 def test_a_port_in_use_ends_the_start_with_three_lines(tmp_path: Path) -> None:

@@ -85,10 +85,10 @@ def ended(
         for message in [reply] if isinstance(reply, Message) else reply:
             messages.append(plain(message))
     except grpc.RpcError as error:
-        code = error.code().name
-        if code == "DEADLINE_EXCEEDED":
-            return Silence()
-        return CallReply(code, error.details() or "", messages)
+        code, details = error.code().name, error.details() or ""
+        if (code, details) == ("DEADLINE_EXCEEDED", "Deadline Exceeded"):
+            return Silence()  # the client's own word for it
+        return CallReply(code, details, messages)
     return CallReply("OK", "", messages)
 
 

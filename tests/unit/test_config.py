@@ -235,10 +235,21 @@ def test_what_is_wrong_in_a_torchserve_file_is_named_by_its_key(file: Path, tmp_
     assert "config.properties job_queue_size: serving.queue_size cannot be 0" in message
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["[serving]\nhidden_variables = '('", "[archives]\nallowed_urls = ['https://a/.*', '[']"],
+)
+def test_a_broken_regular_expression_is_refused_at_the_start(file: Path, line: str) -> None:
+    file.write_text(line)
+    assert "is no regular expression" in refusal(file)
+
+
 def some(setting: config.Setting) -> st.SearchStrategy[Any]:
     """Values that the setting accepts."""
     if setting.key in (*HTTP_DOORS, *GRPC_DOORS):
         return st.integers(0, 65_535).map("[::1]:{}".format)
+    if setting.key == "serving.hidden_variables":
+        return WORDS.map(re.escape)
     choices = typing.get_args(typing.get_args(setting.type)[0])
     if choices and isinstance(setting.default, str):
         return st.sampled_from(choices)
@@ -256,7 +267,8 @@ BY_TYPE: dict[type, st.SearchStrategy[Any]] = {
     type(Path()): NAMES.map(Path),
     type(None): NAMES.map(Path),
     bool: st.booleans(),
-    tuple: st.lists(WORDS).map(tuple),
+    # Regular expressions.
+    tuple: st.lists(WORDS.map(re.escape)).map(tuple),
 }
 FREE = {
     key: some(setting)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-from http import HTTPStatus
 
 from tsd.errors import TsdError
 from tsd.http.message import Response
@@ -21,6 +20,49 @@ NDJSON_TYPE = b"content-type: application/x-ndjson\r\n"
 OK = b"OK"
 FIRST_ERROR, FIRST_SERVER_ERROR = 400, 500
 IDS_AT_ONCE = 256
+
+TEXT = """\
+200 OK
+202 Accepted
+206 Partial Content
+400 Bad Request
+401 Unauthorized
+402 Payment Required
+403 Forbidden
+404 Not Found
+405 Method Not Allowed
+406 Not Acceptable
+407 Proxy Authentication Required
+408 Request Timeout
+409 Conflict
+410 Gone
+411 Length Required
+412 Precondition Failed
+413 Request Entity Too Large
+414 Request-URI Too Long
+415 Unsupported Media Type
+416 Requested Range Not Satisfiable
+417 Expectation Failed
+421 Misdirected Request
+422 Unprocessable Entity
+423 Locked
+424 Failed Dependency
+425 Unordered Collection
+426 Upgrade Required
+428 Precondition Required
+429 Too Many Requests
+431 Request Header Fields Too Large
+500 Internal Server Error
+501 Not Implemented
+502 Bad Gateway
+503 Service Unavailable
+504 Gateway Timeout
+505 HTTP Version Not Supported
+506 Variant Also Negotiates
+507 Insufficient Storage
+510 Not Extended
+511 Network Authentication Required"""
+PHRASES = {int(line[:3]): line[4:].encode() for line in TEXT.splitlines()}
 
 _random_digits: list[str] = []
 
@@ -40,6 +82,11 @@ def head(request_id: str, extra: bytes = b"") -> bytes:
     return b"x-request-id: %b\r\n%b%b" % (request_id.encode("ascii"), FIXED_HEADERS, extra)
 
 
+def refusal_head() -> bytes:
+    """What stands in answers to bytes that are no request, too."""
+    return head(new_request_id())
+
+
 def json_text(value: object) -> str:
     """As TorchServe's front end prints JSON: two spaces, no ASCII escapes."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -56,7 +103,7 @@ def json_answer(value: object, status: int = 200, request_id: str | None = None)
         status,
         json_body(value),
         head(request_id or new_request_id(), JSON_TYPE),
-        HTTPStatus(status).phrase.encode(),
+        _phrase(status),
         is_last=status >= FIRST_ERROR,
     )
 
@@ -107,12 +154,8 @@ def error_answer(
 
 
 def _phrase(status: int) -> bytes:
-    """TorchServe's words, also where Netty, its HTTP server, has none for the status."""
-    try:
-        known = HTTPStatus(status)
-    except ValueError:
-        known = None
-    if known is None or known is HTTPStatus.IM_A_TEAPOT:
-        whose = "Client" if status < FIRST_SERVER_ERROR else "Server"
-        return f"{whose} Error ({status})".encode()
-    return known.phrase.encode()
+    """The words of Netty, TorchServe's HTTP server: Python's change with its version."""
+    if status in PHRASES:
+        return PHRASES[status]
+    whose = "Client" if status < FIRST_SERVER_ERROR else "Server"
+    return f"{whose} Error ({status})".encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 
 from tsd import process
@@ -28,7 +29,7 @@ def described(model: Model) -> dict[str, object]:
         "modelName": model.name,
         "modelVersion": model.version,
         "modelUrl": description.url,
-        "runtime": description.manifest.get("runtime", "python"),
+        "runtime": description.runtime,
         "minWorkers": model.min_workers,
         "maxWorkers": model.max_workers,
         "batchSize": description.batch_size,
@@ -54,7 +55,7 @@ def described(model: Model) -> dict[str, object]:
 def _sequences(description: ModelDescription) -> dict[str, object]:
     sequences = description.sequences
     return {
-        "stateful": sequences is not None,
+        "stateful": description.is_stateful,
         "sequenceMaxIdleMSec": round(1000 * sequences.idle_s) if sequences else 0,
         "sequenceTimeoutMSec": round(1000 * sequences.life_s) if sequences else 0,
         "maxNumSequence": sequences.max_sequences if sequences else 0,
@@ -62,10 +63,10 @@ def _sequences(description: ModelDescription) -> dict[str, object]:
     }
 
 
-async def customized(model: Model) -> dict[str, object]:
+async def customized(model: Model, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, object]:
     """What the handler says of its model: an object; anything else counts as an empty one."""
     try:
-        answer = await ask_for_description(model)
+        answer = await ask_for_description(model, headers)
     except NoWorkers as error:
         raise NoWorkers(NO_DESCRIBER.format(name=model.name)) from error
     try:

@@ -5,7 +5,7 @@ A caller that accepts `application/x-ndjson` is told each phase as it comes, and
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from tsd.api import answers
 from tsd.api.access import CONTROL, audit, caller_of
@@ -15,6 +15,7 @@ from tsd.api.routes import Call, CallHandler
 from tsd.errors import BadRequest, DownloadFailed, TsdError
 from tsd.http.message import Response, Stream
 from tsd.log import get_logger
+from tsd.models.archive import check_runtime
 from tsd.models.download import is_url
 from tsd.operations import Operations, Progress
 from tsd.serving.model import Model
@@ -66,6 +67,7 @@ class Management:
         runtime = asked.get("runtime", RUNTIMES[0])
         if runtime not in RUNTIMES:
             raise BadRequest(f"Invalid RuntimeType value: {runtime}")
+        check_runtime(runtime)
         if is_true(asked.get("s3_sse_kms"), default=False) and is_url(url):
             raise DownloadFailed(
                 f"Failed to download archive from: {url}",
@@ -165,7 +167,8 @@ class Management:
         # Handlers are asked of one version only.
         is_asked = is_true(call.query.get("customized"), default=False)
         is_customized = is_asked and version != "all"
-        members = await self.description(name, version, is_customized=is_customized)
+        headers = call.request.headers
+        members = await self.description(name, version, headers, is_customized=is_customized)
         response = answers.json_answer(members)
         if is_customized:
             # The worker's answers have no reason phrase, and this one is made of such.
@@ -173,7 +176,12 @@ class Management:
         return response
 
     async def description(
-        self, name: str, version: str | None, *, is_customized: bool
+        self,
+        name: str,
+        version: str | None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        is_customized: bool,
     ) -> list[dict[str, object]]:
         """The versions that are asked for, and what their handlers say if they are asked, too."""
         if version == "all":
@@ -183,7 +191,7 @@ class Management:
         members = [described(model) for model in models]
         if is_customized:
             for model, its in zip(models, members, strict=True):
-                its |= await customized(model)
+                its |= await customized(model, headers)
         return members
 
 

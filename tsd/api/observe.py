@@ -73,7 +73,7 @@ class Observe:
     @property
     def metrics_routes(self) -> dict[tuple[str, str], CallHandler]:
         """For Prometheus."""
-        return {("*", "/metrics"): self.metrics_page}
+        return {("*", "/metrics/*"): self.metrics_page}
 
     @property
     def operator_routes(self) -> dict[tuple[str, str], CallHandler]:

@@ -16,6 +16,7 @@ NUMBERS = frozenset(
         "initial_workers",
     )
 )
+NAMES = (*NUMBERS, "url", "model_name", "handler", "runtime", "synchronous", "s3_sse_kms")
 
 
 def register_parameters(call: Call) -> dict[str, str]:
@@ -30,7 +31,8 @@ def register_parameters(call: Call) -> dict[str, str]:
         raise MalformedJson("The body is not valid JSON.", why=str(error)) from error
     if not isinstance(body, dict):
         raise MalformedJson("The body is not a JSON object.")
-    return {name: _text(name, value) for name, value in body.items() if value is not None}
+    known = {name: body[name] for name in NAMES if body.get(name) is not None}
+    return {name: _text(name, value) for name, value in known.items()}
 
 
 def register_options(asked: dict[str, str]) -> RegisterOptions:
@@ -52,6 +54,7 @@ def register_options(asked: dict[str, str]) -> RegisterOptions:
         response_timeout=number_of("response_timeout"),
         startup_timeout=number_of("startup_timeout"),
         initial_workers=max(0, workers) if is_said else None,
+        runtime=asked.get("runtime"),
     )
 
 

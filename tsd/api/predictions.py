@@ -28,10 +28,15 @@ NO_WORKER = (
 )
 MAX_PARAMETERS = 64
 
-# These say how the answer is framed, which is this server's business and not the handler's.
-FRAMING_HEADERS = frozenset(
-    (b"connection", b"content-length", b"keep-alive", b"transfer-encoding", b"x-request-id")
+# How the answer is framed, and what TorchServe always says, is not the handler's business.
+OWN_HEADERS = frozenset(
+    (
+        *(b"connection", b"content-length", b"keep-alive", b"transfer-encoding", b"x-request-id"),
+        *(b"pragma", b"cache-control", b"expires"),
+    )
 )
+# Nor does it hear how its request was framed.
+HOP_HEADERS = frozenset((b"transfer-encoding", b"expect"))
 STREAM_NEXT = b"ts_stream_next"
 
 Fields = list[tuple[bytes, bytes]]
@@ -102,7 +107,7 @@ class Predictions:
         self._begin(request, segments[2], None, [(b"explain", _true_or_false(is_explain))])
 
     def _start(self, request: Request, segments: list[str], explain: bytes) -> None:
-        if len(segments) < 2 or not segments[1]:
+        if len(segments) < 2:
             raise UnknownRoute("Requested resource is not found, please refer to API document.")
         version = segments[2] if len(segments) > 2 and segments[2] else None
         fields = [(b"explain", explain), (b"url_path", "/".join(segments[3:]).encode())]
@@ -124,7 +129,7 @@ class Predictions:
             request.respond(answers.json_answer(openapi.model_document(name)))
             return
         prediction = _Prediction(request, model, version)
-        if model.description.sequences is not None:
+        if model.description.is_stateful:
             fields = fields + prediction.join_sequence(request, self._settings)
         prediction.start(request, fields)
 
@@ -183,8 +188,7 @@ class _Prediction(Intake):
         except TsdError as error:
             self._refuse(error)
             return
-        headers = request.headers if request.content_length != 0 else _with_length(request)
-        head = pack_fields(self._request_id.encode("ascii"), headers + fields)
+        head = pack_fields(self._request_id.encode("ascii"), _headers(request) + fields)
         request.on_disconnect = self._on_disconnect
         self._receive(request, head)
 
@@ -288,7 +292,9 @@ class _Prediction(Intake):
 def _parameters(request: Request) -> list[tuple[str, str]]:
     """The query's parameters, where they reach the handler."""
     try:
-        return parse_qsl(request.query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+        # A semicolon parts fields, too, as it did when TorchServe's HTTP server was written.
+        query = request.query.replace(";", "&")
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError as error:
         raise BadRequest("The query has too many fields.") from error
 
@@ -297,10 +303,13 @@ def _true_or_false(is_true: bool) -> bytes:  # noqa: FBT001 (the only thing that
     return b"True" if is_true else b"False"
 
 
-def _with_length(request: Request) -> Fields:
-    """TorchServe's handlers see a length of 0 where the client sent no body and no length."""
-    if request.header(b"content-length") is None:
-        return [*request.headers, (b"content-length", b"0")]
+def _headers(request: Request) -> Fields:
+    """What the handler sees: a length of 0 where no body came, and nothing of how it came."""
+    if request.content_length == 0:
+        if request.header(b"content-length") is None:
+            return [*request.headers, (b"content-length", b"0")]
+    elif request.content_length is None or request.head.expects_continue:
+        return [pair for pair in request.headers if pair[0].lower() not in HOP_HEADERS]
     return request.headers
 
 
@@ -309,5 +318,7 @@ def _handler_headers(block: bytes) -> tuple[bytes, bytes]:
     if b"\r" in block or b"\n" in block:
         block = block.replace(b"\r", b" ").replace(b"\n", b" ")
     reason, pairs = unpack_fields(block)
-    lines = [b"%b: %b\r\n" % pair for pair in pairs if pair[0].lower() not in FRAMING_HEADERS]
+    # In whatever case it is named, a header is there once: the last one counts.
+    kept = {pair[0].lower(): pair for pair in pairs}
+    lines = [b"%b: %b\r\n" % pair for name, pair in kept.items() if name not in OWN_HEADERS]
     return reason, b"".join(lines)

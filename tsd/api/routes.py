@@ -56,8 +56,9 @@ class Routes:
 
     `predictions`: the first part of the path, or a pattern of the whole, -> handler, for any
     method. `calls`: (method, pattern) -> handler; `*`: any method. A pattern names parts of the
-    path, as in `/models/{model}:predict`. `check` raises TokenRefused for who may not ask;
-    `is_section`: who passes it may be told that a path is not there at all."""
+    path, as in `/models/{model}:predict`, and may end in `/*`: whatever follows, if anything.
+    `check` raises TokenRefused for who may not ask; `is_section`: who passes it may be told that
+    a path is not there at all."""
 
     predictions: Mapping[str, PredictionHandler] = field(default_factory=dict)
     calls: Mapping[tuple[str, str], CallHandler] = field(default_factory=dict)
@@ -208,7 +209,10 @@ def _query(text: str) -> dict[str, str]:
     if "%" in text and NOT_ENCODED.search(text):
         raise MalformedTarget("The query is not percent-encoded as it should be.")
     try:
-        fields = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        # A semicolon parts fields, too, as it did when TorchServe's HTTP server was written.
+        fields = parse_qsl(
+            text.replace(";", "&"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS
+        )
     except ValueError as error:
         raise BadRequest("The query has too many fields.") from error
     return dict(reversed(fields))
@@ -222,6 +226,9 @@ def _names(pattern: str) -> list[str]:
 def parts_of(pattern: str, segments: list[str]) -> dict[str, str] | None:
     """The parts that a pattern names, if the path fits it."""
     names = _names(pattern)
+    if names[-1] == "*":
+        names = names[:-1]
+        segments = segments[: len(names)]
     if len(names) != len(segments):
         return None
     parts = {}

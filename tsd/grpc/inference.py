@@ -22,7 +22,7 @@ from tsd.grpc.protos.inference_pb2 import (
     TorchServeHealthResponse,
 )
 from tsd.grpc.statuses import of_prediction, reason
-from tsd.ipc.layout import INPUT
+from tsd.ipc.layout import INPUT, NO_INPUTS
 from tsd.settings import ServingSettings
 
 NAME = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
@@ -103,7 +103,7 @@ class Inference:
         """The same, with the headers of sequences: what HTTP has there, gRPC has in inputs."""
         names = self._serving
         flags = {one.name: one.value.lower() == b"true" for one in request.input}
-        fields = []
+        fields: list[tuple[bytes, bytes]] = []
         if not request.sequence_id:
             if not flags.get(names.sequence_start_header):
                 raise MissingName("Parameter sequenceId is required.")
@@ -111,13 +111,13 @@ class Inference:
             fields.append((names.sequence_start_header.encode(), b"true"))
         if flags.get(names.sequence_end_header):
             fields.append((names.sequence_end_header.encode(), b"true"))
-        return self._asked(request, call, *fields)
+        name = names.sequence_id_header.encode()
+        return self._asked(request, call, (name, _field(request.sequence_id)), *fields)
 
     def _asked(self, request: InputsInOrder, call: Call, *fields: tuple[bytes, bytes]) -> Asked:
         inputs = [(INPUT + _field(one.name), b"%d" % len(one.value)) for one in request.input]
-        if request.sequence_id:
-            name = self._serving.sequence_id_header.encode()
-            inputs.append((name, _field(request.sequence_id)))
+        inputs = inputs or [(NO_INPUTS, b"0")]
+        _field(request.sequence_id)
         return Asked(
             request.model_name,
             request.model_version or None,

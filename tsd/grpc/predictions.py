@@ -60,7 +60,7 @@ class Predictions:
     async def pieces(self, asked: Asked) -> AsyncGenerator[bytes]:
         """The answer as it comes. Left early, the job is cancelled."""
         model = self.find(asked.model_name, asked.version or "")
-        if model.description.sequences is not None and asked.sequence is None:
+        if model.description.is_stateful and asked.sequence is None:
             raise MissingName("Parameter sequence_id is required.")
         began_at = time.monotonic()
         figures = model.figures

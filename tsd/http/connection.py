@@ -19,7 +19,7 @@ from tsd.http.message import Request
 from tsd.http.origin import Origin, origin_of
 from tsd.http.pace import Pace
 from tsd.http.reader import RequestReader
-from tsd.http.refusal import REFUSALS, MessageError
+from tsd.http.refusal import MessageError, refused
 from tsd.settings import HttpSettings
 
 Handler = Callable[[Request], None]
@@ -40,6 +40,8 @@ class Terms:
     forget: Callable[[Connection], None]
     # Called with the status of each answer that http/ makes by itself.
     count_refusal: Callable[[int], None]
+    # Header lines for such answers.
+    refusal_head: Callable[[], bytes]
     # The other answers, by the first digit of the status.
     answered: Counter[int] = field(default_factory=Counter)
     on_answer: OnAnswer | None = None
@@ -343,7 +345,9 @@ class Connection(asyncio.Protocol):
         was_answered = request is not None and request.answer is not None
         self._withdraw_incoming()
         self._is_ending = self._lingers = True
-        self._answers.final = b"" if was_answered else REFUSALS[status]
+        head = self._terms.refusal_head()
+        has_begun = request is not None
+        self._answers.final = b"" if was_answered else refused(status, head, has_begun=has_begun)
 
     def _end(self) -> None:
         """All is written: close, or wait until the client has seen the last answer."""

@@ -35,6 +35,7 @@ class Listener:
         handler: Handler,
         clock: Callable[[], float] = time.monotonic,
         on_answer: OnAnswer | None = None,
+        refusal_head: Callable[[], bytes] = bytes,
     ) -> None:
         self.connections: set[Connection] = set()
         # How often http/ has answered by itself, by status.
@@ -53,6 +54,7 @@ class Listener:
             count_refusal=self._count_refusal,
             answered=self.answered,
             on_answer=on_answer,
+            refusal_head=refusal_head,
         )
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None

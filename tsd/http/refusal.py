@@ -21,6 +21,20 @@ def refusal(status: int, kind: str, message: str) -> bytes:
     return whole(response, has_body=True, is_last=True)
 
 
+def refused(status: int, head: bytes = b"", *, has_begun: bool = False) -> bytes:
+    """The answer, with header lines that stand in all answers of the application.
+
+    `has_begun`: a part of the body had been read already; so TorchServe says that it closes."""
+    whole_answer = REFUSALS[status]
+    if head:
+        whole_answer = whole_answer.replace(b"content-type:", head + b"content-type:", 1)
+    if status == TOO_LARGE and has_begun:
+        whole_answer = whole_answer.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    return whole_answer
+
+
+TOO_LARGE = 413
+
 # 413 is byte for byte what TorchServe sends.
 REFUSALS = {
     400: refusal(400, "BadRequestException", "Invalid HTTP message."),

@@ -12,7 +12,8 @@ what the other side wrote gets a `ProtocolError` for every number that does not 
 A name in a request's head block that begins with a sign which no HTTP header has is no header:
 
     ?NAME   a parameter of the query, NAME in UTF-8; the value as it was sent, decoded
-    <NAME   an input whose bytes are the next so many (in decimal) of the body
+    <NAME   an input whose bytes are the next so many (in decimal) of the body; without a NAME:
+            there are such inputs, or none
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ BODY_ALIGNMENT = 64
 MAX_BATCH_ROWS = 1_024
 MAX_TEXT_BYTES = 16_384
 PARAMETER, INPUT = b"?", b"<"
+NO_INPUTS = INPUT
 
 # version, kind, unused, rows, batch id, and two numbers whose meaning depends on the kind
 HEADER = struct.Struct("<HBBIQQQ")

@@ -78,7 +78,7 @@ def discard_others(folder: Path, kept: Iterable[Path]) -> list[Path]:
 
 def read_files(source: Path, folder: Path) -> ModelFiles:
     """The manifest and the model configuration of an unpacked model, checked."""
-    manifest = _read_manifest(source, folder)
+    manifest = _read_manifest(folder)
     config_file = manifest["model"].get("configFile")
     model_yaml = read_model_yaml(file_inside(folder, str(config_file))) if config_file else {}
     return ModelFiles(source, folder, manifest, model_yaml)
@@ -105,18 +105,16 @@ def _innermost(folder: Path) -> Path:
     return inside[0] if is_wrapped else folder
 
 
-def _read_manifest(source: Path, folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise InvalidArchive(f"The manifest is larger than {MAX_MANIFEST_BYTES} bytes.")
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
-        # So are those that are made for SageMaker; the handler is then the configured one.
-        return {
-            "runtime": "python",
-            "model": {"modelName": default_name(source), "modelVersion": "1.0"},
-        }
+        # So are those that are made for SageMaker. The handler is then the configured one, and
+        # the name the caller's, or at the start the file's.
+        return {"runtime": "python", "model": {"modelVersion": "1.0"}}
     except (ValueError, RecursionError) as error:
         raise InvalidArchive(UNREADABLE, why=f"the manifest is no JSON: {error}") from error
     return _checked(manifest)
@@ -129,14 +127,19 @@ def _checked(manifest: Any) -> dict[str, Any]:
     if not isinstance(manifest.setdefault("model", {}), dict):
         raise InvalidArchive("Missing Model entry in manifest file.")
     runtime = manifest.get("runtime", "python")
-    if runtime == CPP_RUNTIME:
-        raise InvalidArchive(
-            "The runtime LSP, TorchServe's C++ backend, is not available.",
-            fix="pack the model for the runtime python",
-        )
+    check_runtime(runtime)
     if runtime not in RUNTIMES:
         raise InvalidArchive("Runtime is not defined or invalid.")
     return dict(manifest)
+
+
+def check_runtime(runtime: object) -> None:
+    """Raise for the one of TorchServe's runtimes that is no Python."""
+    if runtime == CPP_RUNTIME:
+        raise InvalidArchive(
+            "The runtime LSP, TorchServe's C++ backend, is not available.",
+            fix="use the runtime python",
+        )
 
 
 def _place_bare_file(source: Path, folder: Path) -> None:

@@ -63,9 +63,12 @@ class ModelDescription:
     queue_size: int
     device_type: str
     is_idempotent: bool
+    # TorchServe's word for the interpreter; tsd has one, and tells what it was told.
+    runtime: str = "python"
     # "batch", "continuous" or "async"; see ipc/arguments.py.
     mode: str = "batch"
     sequences: SequenceSettings | None = None
+    is_stateful: bool = False
     needs_idle_worker: bool = False
     retry_window_s: float = 300.0
     device_ids: tuple[int, ...] = ()
@@ -111,6 +114,9 @@ class RegisterOptions:
     response_timeout: int | None = None
     startup_timeout: int | None = None
     initial_workers: int | None = None
+    runtime: str | None = None
+    # These are of a snapshot: they win over what the model's own file says.
+    wins: bool = False
     # The model's name where neither the request nor the archive gives it one.
     default_name: str | None = None
 
@@ -185,8 +191,10 @@ def describe(
         queue_size=choose.number("queue_size", "jobQueueSize", defaults.queue_size),
         device_type=placement.device_type(model_yaml),
         is_idempotent=model_yaml.get("idempotent") is not False,
+        runtime=options.runtime or str(manifest.get("runtime", "python")),
         mode=mode,
         sequences=choose.sequences(),
+        is_stateful=model_yaml.get("sequenceBatching") is True,
         needs_idle_worker=model_yaml.get("useJobTicket") is True,
         retry_window_s=choose.number("retry_window_s", "maxRetryTimeoutInSec", 300),
         device_ids=placement.device_ids(model_yaml),
@@ -251,9 +259,9 @@ class _Chooser:
         return default
 
     def sequences(self) -> SequenceSettings | None:
-        """The settings of stateful sequences, where the yaml asks for such."""
+        """The settings of stateful sequences, where the yaml says any."""
         idle_ms = self.number("sequence_idle_ms", "sequenceMaxIdleMSec", 0)
-        if self.yaml.get("sequenceBatching") is not True:
+        if not (idle_ms or self.yaml.get("sequenceBatching") is True):
             return None
         return SequenceSettings(
             max_sequences=self.number("max_sequences", "maxNumSequence", 1),
@@ -280,7 +288,7 @@ class _Chooser:
             "startupTimeout": (self.options.startup_timeout, self.defaults.startup_timeout_s),
         }
         option, default = asked[key]
-        is_hidden = self.yaml or key in self.preset
+        is_hidden = (self.yaml or key in self.preset) and not self.options.wins
         if not is_hidden and option is not None and option > 0:
             self.origins[name] = "request"
             return float(option)

@@ -59,7 +59,11 @@ class Intake:
         """Where the files are that a url names; what it leads to is downloaded."""
         store = self.config.model_store
         if not download.is_url(url):
-            return Origin(resolve(url, store, is_local_caller=is_local_caller))
+            # TorchServe takes any folder of the machine from whoever may register.
+            is_folder = self.config.torchserve.is_strict and await asyncio.to_thread(
+                _is_folder, url
+            )
+            return Origin(resolve(url, store, is_local_caller=is_local_caller or is_folder))
         return await download.fetch(url, store, self.config.archives, may_exist=at_start)
 
     @asynccontextmanager
@@ -144,3 +148,12 @@ class Intake:
         versions = await self._runtime_versions(config.serving.startup_timeout_s)
         place = await self._environments.provide(description.name, requirements, config, versions)
         return replace(description, extra_paths=(str(place),))
+
+
+def _is_folder(url: str) -> bool:
+    """Whether it is the whole path of a folder."""
+    path = Path(url)
+    try:
+        return path.is_absolute() and path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -106,6 +106,7 @@ def _snapshot_model(name: str, version: str, url: str, said: Mapping[str, Any]) 
             max_batch_delay=None if delay_ms == USUAL_DELAY_MS else delay_ms,
             response_timeout=numbers.get("responseTimeout"),
             startup_timeout=numbers.get("startupTimeout"),
+            wins=True,
         ),
         min_workers=numbers.get("minWorkers", 0),
         max_workers=max(numbers.get("minWorkers", 0), numbers.get("maxWorkers", 0)),

@@ -52,6 +52,8 @@ ROOM = {
     "serving.max_answer_bytes": "serving.answers_bytes",
 }
 MIN_ROOM = ServingSettings().arena_bytes
+# What lies beside a body in its slot: headers, and padding.
+HEAD_ROOM = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,8 @@ def _needed_by(settings: Mapping[str, Given]) -> Iterator[tuple[str, Given]]:
     """Room for the largest request and the largest answer that are asked for."""
     for limit, room in ROOM.items():
         given = settings[limit]
-        if isinstance(given.value, int) and given.value > MIN_ROOM:
-            yield room, given
+        if isinstance(given.value, int) and given.value + HEAD_ROOM > MIN_ROOM:
+            yield room, Given(given.value + HEAD_ROOM, given.origin)
 
 
 def _warnings(given: Mapping[str, _Property]) -> Iterator[str]:

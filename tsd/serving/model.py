@@ -107,7 +107,7 @@ class Model:
     def _make_batcher(self) -> Batcher | SequenceBatcher:
         description = self.description
         limits = BatchLimits(self.pool.plan.rows, description.batch_delay_s, description.queue_size)
-        if description.sequences is not None:
+        if description.is_stateful and description.sequences is not None:
             return SequenceBatcher(limits, description.sequences, self, self._loop)
         return Batcher(limits, self.pool.room, self._give, self._loop)
 
@@ -153,7 +153,7 @@ class Model:
         try:
             self.check_open()
             self._check_ticket()
-            if self.description.sequences is not None:
+            if self.description.is_stateful:
                 self._follow_sequence(job)
             self.batcher.submit(job)
         except TsdError:

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from uuid import uuid4
 
 from tsd.errors import NoRoom, TsdError
-from tsd.ipc.layout import body_offset, pack_fields, slot_bytes
+from tsd.ipc.layout import NO_INPUTS, body_offset, pack_fields, slot_bytes
 from tsd.ipc.segment import Slot
 from tsd.serving.job import AnswerPart, Job, JobAnswer
 from tsd.serving.model import Model
@@ -93,12 +93,16 @@ class Submission:
             self._on_end(outcome)
 
 
-async def ask_for_description(model: Model) -> JobAnswer:
+async def ask_for_description(
+    model: Model, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> JobAnswer:
     """What the handler says of its model (TorchServe's `customized` metadata).
 
     Raises the TsdError that the job ended with."""
     ended: asyncio.Future[JobAnswer | TsdError] = asyncio.get_running_loop().create_future()
-    head = pack_fields(str(uuid4()).encode("ascii"), [(b"describe", b"True")])
+    head = pack_fields(
+        str(uuid4()).encode("ascii"), [*headers, (b"describe", b"True"), (NO_INPUTS, b"0")]
+    )
     deadline = time.monotonic() + model.default_deadline_s
     submission = Submission(model, head, b"", deadline, None, ended.set_result)
     submission.job.is_alone = True

@@ -184,7 +184,7 @@ class WorkerHandle:
         """In one notice, but each a batch of its own, with the job's id."""
         now = time.monotonic()
         for job in jobs:
-            self.outstanding[job.id] = Batch(job.id, [job], None, now, 1)
+            self.outstanding[job.id] = Batch(job.id, [job], None, now, unread=1)
         self._tell(pack_batch(0, (0, 0), jobs))
 
     def _give_together(self, jobs: list[Job]) -> None:
@@ -192,7 +192,7 @@ class WorkerHandle:
         # Not for a batch that goes ahead: it could hold the room that the running one needs.
         usual = 0 if self.outstanding else self._usual_answer_bytes * len(jobs)
         grant = self._answers.slots.take(usual) if usual else None
-        batch = Batch(self._next_batch_id, jobs, grant, time.monotonic(), len(jobs))
+        batch = Batch(self._next_batch_id, jobs, grant, time.monotonic(), unread=len(jobs))
         self.outstanding[batch.id] = batch
         granted = (grant.offset, grant.size) if grant else (0, 0)
         self._tell(pack_batch(batch.id, granted, jobs))

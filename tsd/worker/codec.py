@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from tsd.errors import BadRequest
-from tsd.ipc.layout import INPUT, PARAMETER, Outcome, RequestEntry, unpack_fields
+from tsd.ipc.layout import INPUT, NO_INPUTS, PARAMETER, Outcome, RequestEntry, unpack_fields
 from tsd.worker import json_text
 
 MAX_TRACEBACK_BYTES = 16_384
@@ -39,8 +39,8 @@ class DecodedRequest:
     body: Body
     # Of the query, before what the body says.
     parameters: Sequence[tuple[str, bytes]] = ()
-    # Names and sizes of what the body is made of; empty: the body is as HTTP brought it.
-    inputs: Sequence[tuple[str, int]] = ()
+    # Names and sizes of what the body is made of; None: the body is as HTTP brought it.
+    inputs: Sequence[tuple[str, int]] | None = None
 
 
 @dataclass(slots=True)
@@ -72,21 +72,25 @@ def decode(entry: RequestEntry) -> DecodedRequest:
     return DecodedRequest(request_id.decode("ascii"), headers, entry.body, parameters, inputs)
 
 
-Head = tuple[list[tuple[str, str]], list[tuple[str, bytes]], list[tuple[str, int]]]
+Head = tuple[list[tuple[str, str]], list[tuple[str, bytes]], list[tuple[str, int]] | None]
 
 
 def _head(fields: bytes) -> Head:
     """Headers, parameters, inputs."""
     _, pairs = unpack_fields(b"\0" + fields) if fields else (b"", [])
-    head: Head = ([], [], [])
+    headers: list[tuple[str, str]] = []
+    parameters: list[tuple[str, bytes]] = []
+    inputs: list[tuple[str, int]] | None = None
     for name, value in pairs:
         if name.startswith(PARAMETER):
-            head[1].append((name[1:].decode(errors="replace"), value))
+            parameters.append((name[1:].decode(errors="replace"), value))
         elif name.startswith(INPUT):
-            head[2].append((name[1:].decode(errors="replace"), int(value)))
+            inputs = inputs or []
+            if name != NO_INPUTS:
+                inputs.append((name[1:].decode(errors="replace"), int(value)))
         else:
-            head[0].append((name.decode("latin-1"), value.decode("latin-1")))
-    return head
+            headers.append((name.decode("latin-1"), value.decode("latin-1")))
+    return headers, parameters, inputs
 
 
 # A client sends the same headers again and again; nobody changes the lists.
@@ -99,7 +103,7 @@ def decoded_row(
     """The row that a handler gets, and the media type of each of its values.
 
     Values are the handler's own: nothing of the body is kept. BadRequest for a broken form."""
-    if request.inputs:
+    if request.inputs is not None:
         return _named_inputs(request.inputs, request.body)
     if not request.parameters:
         return handler_input(request.headers, request.body, decode_input=decode_input)
@@ -125,8 +129,9 @@ def handler_input(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row that a body becomes, and the media type of each of its values."""
     content_type = header_value(headers, "content-type")
-    media_type = content_type.partition(";")[0].strip()
-    fields = FORMS.get(media_type.lower())
+    # As TorchServe: letter case counts, but for one of the two forms, and so does a blank.
+    media_type = content_type.partition(";")[0]
+    fields = _form(media_type.strip())
     if fields is None:
         value = _value(media_type, body) if decode_input else bytearray(body)
         return {"body": value}, {"body": media_type}
@@ -219,9 +224,9 @@ def raised(error: Exception, count: int) -> list[Answer]:
 def _value(media_type: str, data: Body) -> Any:
     """What a handler gets for one input; bytes that are not what they claim to be stay bytes."""
     try:
-        if media_type == "application/json" and data:
+        if media_type == "application/json":
             return json_text.loads(data)
-        if media_type.startswith("text") and data:
+        if media_type.startswith("text"):
             return str(data, "utf-8")
     except (ValueError, RecursionError):
         pass
@@ -266,7 +271,11 @@ def _part_type(head: Any) -> str:
     return str(declared).partition(";")[0].strip()
 
 
-FORMS: dict[str, Callable[[str, bytes], Iterator[FormField]]] = {
-    "application/x-www-form-urlencoded": _urlencoded_fields,
-    "multipart/form-data": _multipart_fields,
-}
+MULTIPART, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
+
+
+def _form(media_type: str) -> Callable[[str, bytes], Iterator[FormField]] | None:
+    """How the fields of a form are found; None for what is no form."""
+    if media_type == MULTIPART:
+        return _multipart_fields
+    return _urlencoded_fields if media_type.lower() == URLENCODED else None

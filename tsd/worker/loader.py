@@ -90,7 +90,7 @@ class LoadedModel:
             inputs, media_types = codec.decoded_row(request, decode_input=self.decode_input)
         except BadRequest as error:
             return codec.refused(error, error.status)
-        length = None if request.inputs else len(request.body)
+        length = None if request.inputs is not None else len(request.body)
         read = partial(codec.request_headers, request.headers, media_types, length)
         return Row(request.request_id, inputs, self._processor(None, read))
 
@@ -147,7 +147,7 @@ def answer_of(result: Any, row: Row) -> Answer:
     return codec.answer(
         body,
         processor.get_response_status_code(),
-        processor.get_response_status_phrase(),
+        processor.get_response_status_phrase() or "",
         processor.get_response_headers(),
     )
 

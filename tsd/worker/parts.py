@@ -52,6 +52,6 @@ def piece(result: Any, processor: RequestProcessor) -> codec.Answer:
     return codec.answer(
         codec.encode(result),
         processor.get_response_status_code(),
-        processor.get_response_status_phrase(),
+        processor.get_response_status_phrase() or "",
         processor.get_response_headers(),
     )

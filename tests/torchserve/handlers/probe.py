@@ -42,7 +42,8 @@ class Probe:
 
 
 def told(i: int, row: dict[str, Any], context: Any, name: str) -> str:
-    return str(context.get_request_header(i, name) or bytes(row.get(name, b"")).decode())
+    value = row.get(name)
+    return bytes(value).decode() if value else str(context.get_request_header(i, name) or "")
 
 
 def arrived(i: int, row: dict[str, Any], context: Any) -> dict[str, Any]:

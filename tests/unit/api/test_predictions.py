@@ -24,6 +24,7 @@ ARENA_BYTES = 1 << 20
 
 class NoSequences:
     sequences = None
+    is_stateful = False
 
 
 class StandIn:

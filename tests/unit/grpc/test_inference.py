@@ -100,7 +100,8 @@ def test_inputs_become_fields_with_lengths_and_one_body() -> None:
 def test_a_version_and_a_sequence_are_handed_on() -> None:
     asked, _ = stream(message(model_name="m", model_version="2", sequence_id="s"))
     assert (asked.version, asked.sequence) == ("2", "s")
-    assert asked.fields == ((b"ts_request_sequence_id", b"s"),)
+    # As in TorchServe: only a conversation tells the handler of its sequence.
+    assert asked.fields == ((b"<", b"0"),)
 
 
 @pytest.mark.parametrize("fields", [{"input": {"a\0b": b""}}, {"sequence_id": "a\0b"}])

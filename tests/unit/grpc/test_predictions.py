@@ -29,7 +29,7 @@ ASKED = Asked("m", None, ((b"<data", b"1"),), b"x")
 
 
 class Description:
-    sequences: object = None
+    is_stateful = False
 
 
 class StandIn:
@@ -206,7 +206,7 @@ def test_a_cancelled_call_cancels_its_job() -> None:
 
 def test_a_name_is_needed_and_for_a_stateful_model_a_sequence() -> None:
     model = StandIn(answering(last=b""))
-    model.description.sequences = object()
+    model.description.is_stateful = True
     with pytest.raises(MissingName, match="Parameter sequence_id is required"):
         run(taken(model))
     with pytest.raises(MissingName, match="Parameter name is required"):

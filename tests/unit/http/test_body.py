@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.http.wire import Client, answer, settings
 from tsd.http.message import Request, Response
-from tsd.http.refusal import REFUSALS
+from tsd.http.refusal import REFUSALS, refused
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -87,9 +87,9 @@ def test_an_application_may_bound_a_body_below_the_limit() -> None:
 
     for framing, body, expected in (
         (b"Content-Length: 3", b"abc", answer(b"")),
-        (b"Content-Length: 4", b"abcd", REFUSALS[413]),
+        (b"Content-Length: 4", b"abcd", refused(413, has_begun=True)),
         (b"Transfer-Encoding: chunked", b"3\r\nabc\r\n0\r\n\r\n", answer(b"")),
-        (b"Transfer-Encoding: chunked", b"4\r\nabcd\r\n0\r\n\r\n", REFUSALS[413]),
+        (b"Transfer-Encoding: chunked", b"4\r\nabcd\r\n0\r\n\r\n", refused(413, has_begun=True)),
     ):
         client = Client(strict)
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n" + body)

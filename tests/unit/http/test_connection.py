@@ -7,7 +7,7 @@ import pytest
 from tests.unit.http.wire import GET, Client, answer, echo, post, refuse, settings, silent
 from tsd.http.message import CONTINUE, Request, Response
 from tsd.http.reader import DROPPED_BYTES
-from tsd.http.refusal import REFUSALS
+from tsd.http.refusal import REFUSALS, refused
 
 # Pipelining.
 
@@ -281,3 +281,11 @@ def test_a_second_answer_or_place_is_a_bug() -> None:
         request.respond(Response(200))
     with pytest.raises(AssertionError):
         request.stream(Response(200))
+
+
+def test_a_refusal_carries_the_applications_headers() -> None:
+    answered = refused(400, b"x-request-id: 1\r\n")
+    head, _, body = answered.partition(b"\r\n\r\n")
+    assert b"\r\nx-request-id: 1\r\ncontent-type: application/json\r\n" in head + b"\r\n"
+    assert body == REFUSALS[400].partition(b"\r\n\r\n")[2]
+    assert refused(503, b"x-request-id: 1\r\n") == REFUSALS[503]

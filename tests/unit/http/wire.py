@@ -179,6 +179,7 @@ class Client:
                 admit=lambda _connection: True,
                 forget=self.forgotten.append,
                 count_refusal=self.refusals.append,
+                refusal_head=bytes,
                 answered=self.answered,
                 on_answer=lambda request, response: self.told.append(
                     (request.path, response.status)

@@ -142,13 +142,10 @@ def test_the_manifests_of_old_archivers_are_taken_as_they_are(tmp_path: Path) ->
     assert (files.model_dir / "sub" / "x").read_bytes() == b"x"
 
 
-def test_without_a_manifest_the_file_names_the_model(tmp_path: Path) -> None:
+def test_without_a_manifest_others_name_the_model(tmp_path: Path) -> None:
     source = make_zip(tmp_path / "my-net v2.mar", {"h.py": b""}, None)
     files = archive.unpack(source, tmp_path / "models", LIMITS)
-    assert files.manifest == {
-        "runtime": "python",
-        "model": {"modelName": "my_net_v2", "modelVersion": "1.0"},
-    }
+    assert files.manifest == {"runtime": "python", "model": {"modelVersion": "1.0"}}
 
 
 @pytest.mark.parametrize(

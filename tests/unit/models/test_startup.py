@@ -59,6 +59,7 @@ def test_a_snapshot_goes_before_the_models_that_are_named(tmp_path: Path) -> Non
             max_batch_delay=50,
             response_timeout=7,
             startup_timeout=9,
+            wins=True,
         ),
         min_workers=2,
         max_workers=4,

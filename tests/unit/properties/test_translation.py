@@ -78,8 +78,8 @@ def test_every_key_of_torchserve_is_a_setting_or_has_a_reason() -> None:
         ("inference_address=https://127.0.0.1", "doors.http", "https://127.0.0.1:443"),
         ("grpc_management_port=5", "doors.grpc_management", "127.0.0.1:5"),
         ("enable_metrics_api=false", "doors.metrics", "none"),
-        ("max_request_size=1073741824", "serving.arena_bytes", 1073741824),
-        ("max_response_size=1073741824", "serving.answers_bytes", 1073741824),
+        ("max_request_size=1073741824", "serving.arena_bytes", 1073741824 + (1 << 20)),
+        ("max_response_size=1073741824", "serving.answers_bytes", 1073741824 + (1 << 20)),
     ],
 )  # fmt: skip
 def test_keys_become_settings(file: Path, line: str, setting: str, expected: object) -> None:

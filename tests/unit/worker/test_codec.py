@@ -45,7 +45,9 @@ def part(body: bytes, disposition: str, content_type: str | None = None) -> byte
         ("text/plain", "hé".encode(), "hé"),
         ("text/csv; charset=utf-8", b"1,2", "1,2"),
         ("text/plain", b"\xff", bytearray(b"\xff")),
-        ("text/plain", b"", bytearray()),
+        ("text/plain", b"", ""),
+        ("application/json ; charset=utf-8", b"[1]", bytearray(b"[1]")),
+        ("Multipart/Form-Data; boundary=B", b"--B--", bytearray(b"--B--")),
     ],
 )
 def test_a_body_becomes_what_its_content_type_says(

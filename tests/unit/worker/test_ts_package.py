@@ -72,7 +72,7 @@ def test_a_context_reads_and_shapes_the_request_at_an_index() -> None:
     assert subject.get_request_header(1, "k") == "1"
     assert subject.get_response_content_type(0) is None
     assert subject.get_response_content_type(1) == "text/plain"
-    assert [subject.get_response_status(i) for i in (0, 1)] == [(200, ""), (418, "teapot")]
+    assert [subject.get_response_status(i) for i in (0, 1)] == [(200, None), (418, "teapot")]
     assert subject.metrics.request_ids == {0: "i0", 1: "i1"}
 
 
@@ -81,7 +81,7 @@ def test_a_sequence_is_named_by_its_header() -> None:
     subject.begin_batch(["i"], [RequestProcessor({subject.header_key_sequence_id: "s1"})])
     assert subject.get_sequence_id(0) == "s1"
     subject.begin_batch(["i"], [RequestProcessor({})])
-    assert subject.get_sequence_id(0) == ""
+    assert subject.get_sequence_id(0) is None
     assert subject.header_key_sequence_start == "ts_request_sequence_start"
 
 

@@ -24,7 +24,7 @@ class RequestProcessor:
         self._request_header = request_header
         self._read_header = read_header
         self._status_code = 200
-        self._reason_phrase = ""
+        self._reason_phrase: str | None = None
         self._response_header: dict[str, Any] = {}
 
     def without_answer(self) -> RequestProcessor:
@@ -42,12 +42,12 @@ class RequestProcessor:
 
     def report_status(self, code: int, reason_phrase: str | None = None) -> None:
         self._status_code = code
-        self._reason_phrase = reason_phrase or ""
+        self._reason_phrase = reason_phrase
 
     def get_response_status_code(self) -> int:
         return self._status_code
 
-    def get_response_status_phrase(self) -> str:
+    def get_response_status_phrase(self) -> str | None:
         return self._reason_phrase
 
     def add_response_property(self, key: str, value: Any) -> None:
@@ -114,8 +114,8 @@ class Context:
         headers: dict[str, Any] = self.request_processor[idx].get_request_properties()
         return headers
 
-    def get_sequence_id(self, idx: int) -> str:
-        return self.get_request_header(idx, self.header_key_sequence_id) or ""
+    def get_sequence_id(self, idx: int) -> Any:
+        return self.get_request_header(idx, self.header_key_sequence_id)
 
     def set_response_content_type(self, idx: int, value: str) -> None:
         self.set_response_header(idx, "content-type", value)
@@ -137,7 +137,7 @@ class Context:
         for processor in self.request_processor:
             processor.report_status(code, phrase)
 
-    def get_response_status(self, idx: int) -> tuple[int, str]:
+    def get_response_status(self, idx: int) -> tuple[int, str | None]:
         processor = self.request_processor[idx]
         return processor.get_response_status_code(), processor.get_response_status_phrase()
 
