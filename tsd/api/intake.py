@@ -1,4 +1,5 @@
-"""Where the body of a prediction goes: small ones into their notice, others into the arena."""
+"""What of a request crosses: its headers, and its body; small ones go into their notice, others
+into the arena."""
 
 from __future__ import annotations
 
@@ -9,6 +10,9 @@ from tsd.ipc.segment import Slot
 from tsd.serving.job import Job, JobAnswer
 from tsd.serving.model import Model
 from tsd.serving.submission import job_ids
+
+# How a request was framed is not the handler's business.
+HOP_HEADERS = frozenset((b"transfer-encoding", b"expect"))
 
 
 class Intake:
@@ -100,3 +104,13 @@ class Intake:
 
 def _unanswered(_job: Job, _outcome: JobAnswer | TsdError) -> None:
     raise AssertionError("whoever submits the job says where its outcome goes")
+
+
+def request_headers(request: Request) -> list[tuple[bytes, bytes]]:
+    """What the handler sees: a length of 0 where no body came, and nothing of how it came."""
+    if request.content_length == 0:
+        if request.header(b"content-length") is None:
+            return [*request.headers, (b"content-length", b"0")]
+    elif request.content_length is None or request.head.expects_continue:
+        return [pair for pair in request.headers if pair[0].lower() not in HOP_HEADERS]
+    return request.headers

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from tsd.api import answers
 from tsd.api.access import CONTROL, audit, caller_of
 from tsd.api.described import customized, described
+from tsd.api.intake import request_headers
 from tsd.api.parameters import is_true, number, register_options, register_parameters
 from tsd.api.routes import Call, CallHandler
 from tsd.errors import BadRequest, DownloadFailed, TsdError
@@ -167,7 +168,7 @@ class Management:
         # Handlers are asked of one version only.
         is_asked = is_true(call.query.get("customized"), default=False)
         is_customized = is_asked and version != "all"
-        headers = call.request.headers
+        headers = request_headers(call.request)
         members = await self.description(name, version, headers, is_customized=is_customized)
         response = answers.json_answer(members)
         if is_customized:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from uuid import uuid4
 
 from tsd.api import answers, forms, openapi
-from tsd.api.intake import Intake
+from tsd.api.intake import Intake, request_headers
 from tsd.api.routes import PredictionHandler
 from tsd.errors import BadRequest, NoWorkers, QueueFull, TsdError, UnknownRoute
 from tsd.http.message import Request, Response, Stream
@@ -35,8 +35,6 @@ OWN_HEADERS = frozenset(
         *(b"pragma", b"cache-control", b"expires"),
     )
 )
-# Nor does it hear how its request was framed.
-HOP_HEADERS = frozenset((b"transfer-encoding", b"expect"))
 STREAM_NEXT = b"ts_stream_next"
 
 Fields = list[tuple[bytes, bytes]]
@@ -188,7 +186,7 @@ class _Prediction(Intake):
         except TsdError as error:
             self._refuse(error)
             return
-        head = pack_fields(self._request_id.encode("ascii"), _headers(request) + fields)
+        head = pack_fields(self._request_id.encode("ascii"), request_headers(request) + fields)
         request.on_disconnect = self._on_disconnect
         self._receive(request, head)
 
@@ -301,16 +299,6 @@ def _parameters(request: Request) -> list[tuple[str, str]]:
 
 def _true_or_false(is_true: bool) -> bytes:  # noqa: FBT001 (the only thing that it says)
     return b"True" if is_true else b"False"
-
-
-def _headers(request: Request) -> Fields:
-    """What the handler sees: a length of 0 where no body came, and nothing of how it came."""
-    if request.content_length == 0:
-        if request.header(b"content-length") is None:
-            return [*request.headers, (b"content-length", b"0")]
-    elif request.content_length is None or request.head.expects_continue:
-        return [pair for pair in request.headers if pair[0].lower() not in HOP_HEADERS]
-    return request.headers
 
 
 def _handler_headers(block: bytes) -> tuple[bytes, bytes]:

@@ -18,13 +18,14 @@ from tsd import process
 from tsd.errors import ProtocolError
 from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.channel import channel_pair, receive_notice, send_notice
-from tsd.ipc.layout import Header, unpack_header
+from tsd.ipc.layout import Header, NoticeKind, pack_text, unpack_header
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.worker_output import OutputPipe, WorkerOutput
 from tsd.settings import LogSettings
 
 KILL_AFTER_S = 5.0
 SOURCES = ("stdout", "stderr")
+PRINTED_METRIC = ("[METRICS]", "INFO > [METRICS]")
 
 OnNotice = Callable[[Header, bytes], None]
 OnExit = Callable[[str], None]
@@ -119,11 +120,19 @@ class WorkerProcess:
         bound = self._log.bind(source=source)
         emit = bound.info if source == "stdout" else bound.warning
         return WorkerOutput(
-            lambda line: emit("%s", line),
+            lambda line: self._on_line(emit, line),
             lambda lines: bound.warning("%d lines left out", lines, code="log_suppressed"),
             self._log_settings.worker_lines_per_s,
             self._log_settings.worker_line_bytes,
         )
+
+    def _on_line(self, emit: Callable[..., None], line: str) -> None:
+        """What was printed goes to the log; a metric, in TorchServe's form, is as good as told."""
+        if line.startswith(PRINTED_METRIC):
+            notice = pack_text(NoticeKind.METRICS, line)
+            self._on_notice(unpack_header(notice), notice)
+        else:
+            emit("%s", line)
 
     def _on_pidfd(self) -> None:
         status = process.wait_pidfd(self._pidfd)
