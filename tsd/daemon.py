@@ -25,7 +25,7 @@ from tsd.api.routes import Router, Routes
 from tsd.api.table import Handlers, Table
 from tsd.api.tokens import make_tokens
 from tsd.config import RESTART_KEYS, changed, reloaded
-from tsd.devices import find_devices
+from tsd.devices import VISIBLE_GPUS, find_devices
 from tsd.doors import Doors
 from tsd.errors import TsdError
 from tsd.log import Log, get_logger
@@ -76,7 +76,7 @@ class Daemon:
         machine = Machine(
             config,
             self._fork_server,
-            find_devices(),
+            find_devices(environment.variables.get(VISIBLE_GPUS)),
             os.getpid(),
             on_metric=self._measuring.metrics.handlers.take,
             metrics_config=self._measuring.declared.for_workers(),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 Place = tuple[str, ...]
 """The devices of one worker."""
 
@@ -29,9 +30,9 @@ def visible_gpus(visible: str) -> list[str]:
     return list(takewhile(lambda name: name not in ("", "-1"), names))
 
 
-def usual_workers() -> int:
+def usual_workers(visible: str | None = None) -> int:
     """How many workers fill the machine: one a GPU, or without any one a processor."""
-    devices = find_devices()
+    devices = find_devices(visible)
     return len(os.sched_getaffinity(0)) if devices == ("cpu",) else len(devices)
 
 

@@ -315,9 +315,18 @@ class Operations:
             url=origin.url,
             model_dir=str(model.description.model_dir),
             workers=model.pool.wanted if workers is None else workers,
-            options={key: value for key, value in asdict(options).items() if value is not None},
+            options=_said(options),
         )
         # A default that could not be restored stays the one that the operator asked for.
         asked = default_version or self._desired.defaults.get(model.name)
         default = asked or self._registry.default_version(model.name)
         await self._desired.put(model.name, model.version, desired, default)
+
+
+def _said(options: RegisterOptions) -> dict[str, bool | int | str]:
+    """What was asked for; what was not is left out, so that an earlier release can read it."""
+    return {
+        name: value
+        for name, value in asdict(options).items()
+        if value is not None and value is not False
+    }

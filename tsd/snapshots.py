@@ -83,6 +83,7 @@ def snapshot(name: str, now_ms: int, registry: Registry) -> dict[str, object]:
 
 def _noted(model: Model, *, is_default: bool) -> dict[str, object]:
     description = model.description
+    level = description.parallel.level
     return {
         "defaultVersion": is_default,
         "marName": description.url,
@@ -92,7 +93,8 @@ def _noted(model: Model, *, is_default: bool) -> dict[str, object]:
         "maxBatchDelay": description.max_batch_delay_ms,
         "responseTimeout": int(description.response_timeout_s),
         "startupTimeout": int(description.startup_timeout_s),
-        "runtimeType": description.manifest.get("runtime", "python"),
+        "runtimeType": description.runtime,
+        **({"parallelLevel": level} if level else {}),
     }
 
 

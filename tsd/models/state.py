@@ -23,7 +23,7 @@ class DesiredVersion(msgspec.Struct, frozen=True):
     source: str
     model_dir: str
     workers: int
-    options: dict[str, int | str] = {}
+    options: dict[str, bool | int | str] = {}
     url: str = ""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tsd.devices import usual_workers
+from tsd.devices import VISIBLE_GPUS, usual_workers
 from tsd.errors import ConfigError
 from tsd.properties import doors, text
 from tsd.properties.forms import NUMBER
@@ -70,7 +70,9 @@ def translate(file: Path, environment: Mapping[str, str]) -> Translation:
     given = _read(file, environment)
     properties = {key: one.value for key, one in given.items()}
     settings = {key: Given(value, DEFAULTS_ORIGIN) for key, value in DEFAULTS.items()}
-    settings["serving.workers_at_start"] = Given(usual_workers(), DEFAULTS_ORIGIN)
+    settings["serving.workers_at_start"] = Given(
+        usual_workers(environment.get(VISIBLE_GPUS)), DEFAULTS_ORIGIN
+    )
     for key, one in _settings(given):
         settings[key] = one
     for variable, key in _LOG_FOLDERS.items():
