@@ -7,12 +7,13 @@ import json
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from tsd.models.placement import Parallel
 from tsd.properties import text
 from tsd.serving.registry import Registry
 from tsd.settings import Config, TlsSettings, TorchServeSettings
@@ -26,7 +27,8 @@ class Description:
     max_batch_delay_ms: int = 100
     response_timeout_s: float = 120.0
     startup_timeout_s: float = 60.0
-    manifest: dict[str, Any] = field(default_factory=dict)
+    runtime: str = "python"
+    parallel: Parallel = field(default_factory=Parallel)
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Book:
 MODELS = cast(
     Registry,
     Book(
-        Model("a", "2.0", 1, 3, Description("a2.mar", manifest={"runtime": "python3"})),
+        Model("a", "2.0", 1, 3, Description("a2.mar", runtime="python3")),
         Model("a", "1.0", 0, 0, Description("a.mar")),
         Model("b", "1.0", 2, 2, Description("b.mar")),
     ),
