@@ -110,7 +110,7 @@ def request_headers(request: Request) -> list[tuple[bytes, bytes]]:
     """What the handler sees: a length of 0 where no body came, and nothing of how it came."""
     if request.content_length == 0:
         if request.header(b"content-length") is None:
-            return [*request.headers, (b"content-length", b"0")]
+            return [(b"content-length", b"0"), *request.headers]
     elif request.content_length is None or request.head.expects_continue:
         return [pair for pair in request.headers if pair[0].lower() not in HOP_HEADERS]
     return request.headers
