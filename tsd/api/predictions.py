@@ -217,7 +217,7 @@ class _Prediction(Intake):
 
     def _finish(self, job: Job, outcome: JobAnswer | TsdError) -> None:
         if self._stream is not None:
-            self._finish_stream(self._stream, outcome)
+            self._finish_stream(self._stream, job, outcome)
             return
         if isinstance(outcome, TsdError):
             self._refuse(outcome)
@@ -228,25 +228,23 @@ class _Prediction(Intake):
             reason, more = _handler_headers(outcome.head)
             head += more
         is_error = outcome.status >= answers.FIRST_ERROR
-        if self._request is not None:
-            latency_s = time.monotonic() - self._request.accepted_at
-            queue_s = max(0.0, job.left_at - job.queued_at)
-            self._model.figures.answered(self._asked_version, latency_s, queue_s)
+        self._count(job)
         self._respond(
             Response(outcome.status, outcome.body, head, reason, is_error, outcome.release)
         )
 
-    def _finish_stream(self, stream: Stream, outcome: JobAnswer | TsdError) -> None:
+    def _finish_stream(self, stream: Stream, job: Job, outcome: JobAnswer | TsdError) -> None:
         """The last piece; where there is none, the client sees that the answer was cut off."""
         if isinstance(outcome, TsdError):
             self._model.figures.count_error(outcome.code)
+            self._count()
             stream.break_off()
         else:
+            self._count(job)
             stream.send(bytes(outcome.body))
             stream.end()
             if outcome.release is not None:
                 outcome.release()
-        self._count()
         self._forget_request()
 
     def _refuse(self, error: TsdError) -> None:
@@ -257,19 +255,25 @@ class _Prediction(Intake):
             said = type(error)(NO_WORKER.format(name=self._model.name, version=version))
             said.retry_after_s = error.retry_after_s
             error = said
+        self._count()
         self._respond(answers.error_answer(error, request_id=self._request_id))
 
     def _respond(self, response: Response) -> None:
-        self._count()
         request = self._forget_request()
         if request is not None:
             request.respond(response)
 
-    def _count(self) -> None:
-        if self._request is not None:
-            figures = self._model.figures
-            figures.requests += 1
-            figures.latency_s.observe(time.monotonic() - self._request.accepted_at)
+    def _count(self, answered: Job | None = None) -> None:
+        """One more request, unless nobody waits for its answer; TorchServe times the answered."""
+        if self._request is None:
+            return
+        figures = self._model.figures
+        latency_s = time.monotonic() - self._request.accepted_at
+        figures.requests += 1
+        figures.latency_s.observe(latency_s)
+        if answered is not None:
+            queue_s = answered.left_at - answered.queued_at
+            figures.answered(self._asked_version, latency_s, max(0.0, queue_s))
 
     def _on_disconnect(self) -> None:
         job = self._job

@@ -285,7 +285,8 @@ class Model:
     def _on_batch(self, batch: Batch) -> None:
         for job in batch.jobs:
             self._open.pop(job.id, None)
-            self.batcher.finished(job)
+            if job.sequence is not None:
+                self.batcher.finished(job)
         self.figures.overhead_ms = 1000 * (time.monotonic() - batch.answered_at)
 
     def _on_orphans(self, worker: WorkerHandle, batches: list[Batch]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tsd.errors import BadRequest
 from tsd.worker import codec
@@ -51,9 +51,8 @@ class LoadArguments:
     metrics_lines: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One request as its handler gets it."""
+class Row(NamedTuple):
+    """One request as its handler gets it. (A tuple: one is made for each request.)"""
 
     request_id: str
     inputs: dict[str, Any]
