@@ -28,6 +28,8 @@ MAX_WAITING = 10_000
 MAX_AT_ONCE = 1_000
 STOP_S = 5.0
 FIRST_WORKER_ID = 9000
+# TorchServe's workers print what their handlers raise; tsd's tell the daemon.
+SOURCES_BY_CODE = {"handler_raised": "stdout"}
 """TorchServe's first worker listens on this port, and it is in names that dashboards know."""
 LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "error": "ERROR"}
 KNOWN_FIELDS = {"time", "level", "text", "exception", "source"}
@@ -89,13 +91,15 @@ class LogFiles:
     def record(self, record: Record) -> None:
         """A record of the log: what a worker printed goes to a file of its own."""
         level = LEVELS.get(record["level"], "ERROR")
-        if "worker" in record and record.get("source") in ("stdout", "stderr"):
+        source = record.get("source") or SOURCES_BY_CODE.get(str(record.get("code")))
+        if "worker" in record and source in ("stdout", "stderr"):
             name = worker_name(record["worker"], record["model"], record["version"])
-            thread, logger, file = f"{name}-{record['source']}", "MODEL_LOG", MODELS
+            # The thread says what the other fields would.
+            text = "\n".join(map(escaped, str(record["text"]).split("\n")))
+            line, file = f"{name}-{source} MODEL_LOG - {text}", MODELS
         else:
-            thread, logger, file = "main", "tsd", DAEMON
-        text = "\n".join(_text_lines(record))
-        self._put(file, f"[{level:5}] {thread} {logger} - {text}", record["time"])
+            line, file = "main tsd - " + "\n".join(_text_lines(record)), DAEMON
+        self._put(file, f"[{level:5}] {line}", record["time"])
 
     def _put(self, name: str, text: str, at: float | None = None) -> None:
         if name in self._paths:

@@ -110,8 +110,9 @@ class Operations:
         is_synchronous: bool,
     ) -> Model:
         """Unpack, check, load and enter a model; when it fails, nothing of it is left."""
-        if options.handler and "/" in options.handler and not is_local_caller:
-            raise BadRequest("The handler must be a file of the archive, or a default handler.")
+        if options.handler and not is_local_caller:
+            # As in TorchServe the last part counts; what lies elsewhere is not for strangers.
+            options = replace(options, handler=options.handler.rpartition("/")[2])
         async with self._intake.fetched(url, is_local_caller=is_local_caller) as origin:
             progress.phase("unpacking")
             newcomer = await self._intake.newcomer(origin, None, options)

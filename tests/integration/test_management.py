@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 from tests.support.archives import make_archive
@@ -170,3 +171,20 @@ def test_less_than_no_workers_are_refused_and_the_workers_stay(
     answer = shared_daemon.call("PUT", "/models/echo?min_worker=-1")
     assert (answer.status, answer.json()["type"]) == (400, "BadRequestException")
     assert shared_daemon.worker_pids("echo") == before
+
+
+def test_no_time_to_start_is_a_failed_start_at_once(
+    shared_daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    archive = make_archive(tmp_path, "hasty", config="batchSize: 1\n")
+    # A yaml hides what the request says of timeouts.
+    (bare := tmp_path / "bare").mkdir()
+    shutil.unpack_archive(archive, bare, "zip")
+    manifest = bare / "MAR-INF" / "MANIFEST.json"
+    said = json.loads(manifest.read_text())
+    del said["model"]["configFile"]
+    manifest.write_text(json.dumps(said))
+    answer = shared_daemon.call("POST", f"/models?url={bare}&initial_workers=2&startup_timeout=0")
+    assert answer.status == 500
+    assert answer.json()["message"] == "Failed to start workers for model hasty version: 1.0"
+    assert shared_daemon.call("GET", "/models/hasty").status == 404

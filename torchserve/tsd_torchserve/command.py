@@ -3,6 +3,7 @@
 What is configured goes to tsd in `TSD_…` variables: they win over the configuration file, as
 TorchServe's options do."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tsd.properties.translation import translate
 from tsd_torchserve import pid_file
 
 STOP_S = 60.0
+LOGS = "logs"
 WITHOUT_EFFECT = {
     "workflow_store": "TorchServe has removed workflows",
     "plugins_path": "Java plugins cannot be loaded",
@@ -64,7 +66,9 @@ def stop(pid: int | None, *, is_waiting: bool) -> int:
     except PermissionError:
         print(f"TorchServe is another user's: process {pid} cannot be stopped.")
         return 1
-    Path("key_file.json").unlink(missing_ok=True)
+    # In a folder that nobody may write to there is none.
+    with contextlib.suppress(OSError):
+        Path("key_file.json").unlink()
     if not is_waiting:
         print("TorchServe has stopped.")
     elif not has_ended:
@@ -81,6 +85,8 @@ def start(arguments: Namespace, pid: int | None) -> int:
         )
     variables = os.environ | settings(arguments, os.environ)
     warn(arguments)
+    if "LOG_LOCATION" not in variables:
+        print("Warning: there are no log files: this folder cannot be written to.", flush=True)
     server = subprocess.Popen(
         [sys.executable, "-m", "tsd_torchserve.daemon"], stderr=subprocess.STDOUT, env=variables
     )
@@ -93,7 +99,7 @@ def settings(arguments: Namespace, environment: Mapping[str, str]) -> dict[str, 
     temp = environment.get("TEMP")
     if temp and not Path(temp).is_dir():
         raise Refused(f"Invalid temp directory: {temp}, please check TEMP environment variable.")
-    logs = environment.get("LOG_LOCATION") or "logs"
+    logs = environment.get("LOG_LOCATION") or LOGS
     snapshots = None if arguments.no_config_snapshots else Path(logs, "config").absolute()
     named = environment.get("TS_CONFIG_FILE") or arguments.ts_config
     if named and not Path(named).is_file():
@@ -110,10 +116,15 @@ def settings(arguments: Namespace, environment: Mapping[str, str]) -> dict[str, 
         "TSD_ACCESS_TOKENS": "false" if arguments.token_auth else "",
         "TSD_ACCESS_MODEL_API": "true" if arguments.model_mode else "",
         "TSD_TORCHSERVE_SNAPSHOT_DIR": str(snapshots or ""),
-        "LOG_LOCATION": logs,
-        "METRICS_LOCATION": environment.get("METRICS_LOCATION") or "logs",
+        "LOG_LOCATION": environment.get("LOG_LOCATION") or usual_logs(),
+        "METRICS_LOCATION": environment.get("METRICS_LOCATION") or usual_logs(),
     }
     return {name: value for name, value in said.items() if value}
+
+
+def usual_logs() -> str:
+    """The folder of log files, where none is named; where it cannot be, TorchServe has none."""
+    return LOGS if os.access(LOGS if Path(LOGS).exists() else ".", os.W_OK) else ""
 
 
 def unnamed_configuration(snapshots: Path | None) -> Path:

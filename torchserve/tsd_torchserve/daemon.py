@@ -30,7 +30,9 @@ def remove_leftovers(root: Path) -> None:
     """Folders of servers that were killed."""
     for folder in root.glob(f"{PREFIX}[0-9]*"):
         number = folder.name.removeprefix(PREFIX)
-        if number.isdecimal() and not command_of(int(number)):
+        # In a container that is started again, a killed server may have had this one's number.
+        is_own = number == str(os.getpid())
+        if is_own or (number.isdecimal() and not command_of(int(number))):
             shutil.rmtree(folder, ignore_errors=True)
 
 

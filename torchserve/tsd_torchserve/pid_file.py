@@ -22,8 +22,8 @@ def read() -> int | None:
     if not command:
         print("Removing orphan pid file.", flush=True)
         remove()
-    # Another program may have that number by now.
-    return pid if b"tsd" in command else None
+    # Another program may have that number by now, or this one.
+    return pid if b"tsd" in command and pid != os.getpid() else None
 
 
 def command_of(pid: int) -> bytes:

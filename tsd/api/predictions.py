@@ -296,9 +296,13 @@ def _parameters(request: Request) -> list[tuple[str, str]]:
     try:
         # A semicolon parts fields, too, as it did when TorchServe's HTTP server was written.
         query = request.query.replace(";", "&")
-        return parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+        parameters = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError as error:
         raise BadRequest("The query has too many fields.") from error
+    # NUL parts the fields of the head block.
+    if any("\0" in name or "\0" in value for name, value in parameters):
+        raise BadRequest("The query holds a NUL byte.")
+    return parameters
 
 
 def _true_or_false(is_true: bool) -> bytes:  # noqa: FBT001 (the only thing that it says)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from grpc import StatusCode
 
 from tsd.errors import (
+    ArchiveExists,
     MissingName,
     ModelNotFound,
     NoWorkers,
@@ -69,7 +70,8 @@ def of_prediction(error: TsdError) -> CallStatus:
 
 def of_change(error: TsdError) -> CallStatus:
     """As TorchServe's management service."""
-    return CallStatus(StatusCode[error.grpc_status], details(error))
+    name = "INTERNAL" if isinstance(error, ArchiveExists) else error.grpc_status
+    return CallStatus(StatusCode[name], details(error))
 
 
 def details(error: TsdError) -> str:

@@ -289,7 +289,9 @@ class _Chooser:
         }
         option, default = asked[key]
         is_hidden = (self.yaml or key in self.preset) and not self.options.wins
-        if not is_hidden and option is not None and option > 0:
+        # Nothing starts in no time, and that is what who asks for it gets.
+        least = 0 if key == "startupTimeout" else 1
+        if not is_hidden and option is not None and option >= least:
             self.origins[name] = "request"
             return float(option)
         return float(self.number(name, key, int(default)))

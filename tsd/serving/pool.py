@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from tsd.devices import Place
-from tsd.errors import TsdError
+from tsd.errors import StartFailed, TsdError
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
 from tsd.serving.arena import Arena
@@ -252,6 +252,8 @@ class Pool:
         try:
             # The runtime's own start is not the model's: that one's timeout begins after it.
             await self._fork_server.wait_until_ready(self._config.serving.startup_timeout_s)
+            if self.plan.startup_timeout_s <= 0:
+                raise StartFailed("The startup timeout of 0 leaves no time to start.")
             await worker.start(self._fork_server)
         except (TsdError, OSError) as error:
             self._on_never_forked(worker, f"{error} {getattr(error, 'why', '')}".strip())

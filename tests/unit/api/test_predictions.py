@@ -169,6 +169,14 @@ def test_a_request_without_a_body_has_a_length_of_0() -> None:
     assert (b"content-length", b"0") in unpack_fields(scene.model.jobs[0].head)[1]
 
 
+@pytest.mark.parametrize("query", ["a=b%00explain%00True", "a%00b=c", "a=b%00c"])
+def test_no_parameter_can_forge_a_header_or_break_the_head_block(query: str) -> None:
+    scene = Scene()
+    scene.post(f"/m/predict?{query}", b"x")
+    assert scene.answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert scene.model.jobs == []
+
+
 def test_what_the_handler_set_is_sent_and_cannot_split_the_answer() -> None:
     scene = Scene()
     scene.post("/predictions/m", b"x")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from ts.arg_parser import ArgParser
-from tsd_torchserve.command import Refused, settings, unnamed_configuration
+from tsd_torchserve import pid_file
+from tsd_torchserve.command import Refused, settings, stop, unnamed_configuration
 
 
 @pytest.fixture
@@ -33,6 +34,30 @@ def test_without_options_torchserves_defaults_and_snapshots(store: Path) -> None
         "LOG_LOCATION": "logs",
         "METRICS_LOCATION": "logs",
     }
+
+
+def test_where_nothing_can_be_written_there_are_no_log_files(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever runs the tests may write anywhere, if it is root.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert not said("--model-store", "store").keys() & {"LOG_LOCATION", "METRICS_LOCATION"}
+    got = said("--model-store", "store", LOG_LOCATION="/l")
+    assert got["LOG_LOCATION"] == "/l"
+    assert "METRICS_LOCATION" not in got
+
+
+def test_stopping_where_nothing_can_be_written_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    # No file that `unlink` could remove, for root neither.
+    (tmp_path / "key_file.json").mkdir()
+    pid_file.write(os.getpid())
+    monkeypatch.setattr(pid_file, "terminate", lambda *_: True)
+    assert stop(os.getpid(), is_waiting=False) == 0
+    assert not pid_file.path().exists()
 
 
 def test_options_become_settings(store: Path) -> None:
