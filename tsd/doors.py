@@ -28,7 +28,7 @@ from tsd.tls import TlsDoor, read_identity
 FILE_NAMES = {CONTROL: "control.sock", LOCAL: "http.sock"}
 # Who may open a socket's file: the operators' group, or every service of this machine.
 FOR_GROUP, FOR_ALL = 0o660, 0o666
-UNIX_MODES = {CONTROL: FOR_GROUP, "management": FOR_GROUP}
+UNIX_MODES = {CONTROL: FOR_GROUP, LOCAL: FOR_ALL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +112,17 @@ class Doors:
     async def _open_configured(self, name: str) -> None:
         address, backlog = self._address(name), self._config.http.backlog
         if isinstance(address, Path):
-            mode = UNIX_MODES.get(name, FOR_ALL)
+            # Predictions at the same address do not open it to everybody.
+            is_management = "management" in sections_of_doors(self._config.doors)[name]
+            mode = FOR_GROUP if is_management else FOR_ALL
             await self._start(name, bind_unix(address, mode, backlog), address)
         elif address is not None:
             await self._start(name, bind_tcp(address.host, address.port, backlog))
 
     async def _open_unix(self, name: str) -> None:
         path = self._config.runtime_dir / FILE_NAMES[name]
-        mode = UNIX_MODES.get(name, FOR_ALL)
-        await self._start(name, bind_unix(path, mode, self._config.http.backlog), path)
+        bound = bind_unix(path, UNIX_MODES[name], self._config.http.backlog)
+        await self._start(name, bound, path)
 
     async def _start(self, name: str, bound: socket.socket, path: Path | None = None) -> None:
         on_answer = None if bound.family == socket.AF_UNIX else self._on_answer

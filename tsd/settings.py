@@ -158,6 +158,9 @@ class ArchiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed_urls: Annotated[
         tuple[str, ...], about("Regular expressions of URLs that archives may come from.")
     ] = ()
+    private_urls: Annotated[
+        bool, about("Whether rules for any host reach private addresses, too, as in TorchServe.")
+    ] = False
     max_download_bytes: Annotated[Bytes, about("Largest archive from a URL.")] = 8 * 1024 * MIB
     download_timeout_s: Annotated[Seconds, about("Longest download of an archive.")] = 600.0
     install_requirements: Annotated[

@@ -68,6 +68,13 @@ def test_doors_may_be_unix_sockets_and_go_with_the_daemon(
     assert list(short_folder.iterdir()) == []
 
 
+def test_a_unix_socket_for_everything_is_for_operators(tmp_path: Path, short_folder: Path) -> None:
+    path = short_folder / "all.sock"
+    with running(tmp_path, "--http", str(path), "--management", str(path)) as daemon:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert daemon.call("GET", "/models", door=path).status == 200
+
+
 def test_equal_addresses_are_one_door_for_everything(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     options = ("--http", address, "--management", address, "--metrics", address)

@@ -83,6 +83,13 @@ def test_probes_need_no_token_and_everything_else_does(guarded: RunningDaemon) -
         assert refused(lambda: services(channel)) == NOT_AUTHORIZED
 
 
+def test_requests_may_be_larger_than_the_library_can_count(tmp_path: Path) -> None:
+    size = str(2**32)
+    environment = {"TSD_HTTP_MAX_REQUEST_BYTES": size, "TSD_SERVING_ARENA_BYTES": size}
+    with running(tmp_path, *DOORS, environment=environment) as daemon:
+        assert daemon.port("grpc") > 0
+
+
 def test_models_do_not_come_and_go_where_the_model_api_is_off(
     management: Stub, keys: dict[str, str]
 ) -> None:

@@ -214,6 +214,7 @@ class _Prediction(Intake):
         if self._stream.waiting_bytes > self._model.stream_buffer_bytes:
             # A client that does not read what it asked for must not fill the daemon's memory.
             self._stream.break_off()
+            self._on_disconnect()
 
     def _finish(self, job: Job, outcome: JobAnswer | TsdError) -> None:
         if self._stream is not None:

@@ -26,6 +26,9 @@ from tsd.serving.registry import Registry
 from tsd.settings import Config
 from tsd.tls import Identity
 
+# More is no number to the library.
+MAX_MESSAGE_BYTES = 2**31 - 1
+
 Services = Mapping[str, Mapping[str, Rpc]]
 
 
@@ -105,7 +108,9 @@ class GrpcDoors:
     def _server(self, kind: Kind) -> grpc.aio.Server:
         tokens, limits = self._parts.tokens, self._config.grpc
         options = {
-            "grpc.max_receive_message_length": self._config.http.max_request_bytes,
+            "grpc.max_receive_message_length": min(
+                self._config.http.max_request_bytes, MAX_MESSAGE_BYTES
+            ),
             # Two daemons at one port would share the clients between them.
             "grpc.so_reuseport": 0,
         }

@@ -184,8 +184,9 @@ class Transfer:
         """A connection to one of the host's addresses, all of which may be reached."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         is_named = self._names_host(url)
+        is_open = self._limits.private_urls
         for *_, address in found:
-            if not may_reach(str(address[0]), host, is_named=is_named):
+            if not may_reach(str(address[0]), host, is_named=is_named, is_open=is_open):
                 raise self.failure(
                     f"{host} is at {address[0]}, no public address, "
                     "and no rule of archives.allowed_urls names that host"
@@ -254,17 +255,21 @@ class Transfer:
         return self.failure(f"it is larger than archives.max_download_bytes, {most}")
 
 
-def may_reach(address: str, host: str, *, is_named: bool) -> bool:
+def may_reach(address: str, host: str, *, is_named: bool, is_open: bool = False) -> bool:
     """Whether an archive may come from that address, which `host` resolved to.
 
     A name that a rule names may lead into a private network, but not to this machine or its link:
-    whoever answers for the name could then choose what is asked there."""
+    whoever answers for the name could then choose what is asked there. `is_open`: any name may
+    lead anywhere but to the link."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         ip = ip.ipv4_mapped or ip.sixtofour or ip
     if ip.is_global and not ip.is_multicast:
         return True
     is_near = ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast
+    if is_open:
+        # Where clouds keep the machine's own secrets nobody keeps archives.
+        return ip.is_loopback or not is_near
     return is_named and (not is_near or _is_literal(host))
 
 

@@ -56,12 +56,16 @@ def _flag_text(value: object) -> str:
     return "true" if value else "false"
 
 
+# Longer times, which people write who mean for ever, are no setting (settings.py).
+DAY_S, YEAR_S = 86_400.0, 31_536_000.0
+
 TEXT = Form(str, str)
+WORD = Form(str.lower, str)
 FLAG = Form(_flag, _flag_text)
 OPPOSITE = Form(lambda text: not _flag(text), lambda value: _flag_text(not value))
 NUMBER = Form(_number, str)
-SECONDS = Form(lambda text: float(_number(text)), _plain)
+SECONDS = Form(lambda text: min(float(_number(text)), DAY_S), _plain)
 MILLISECONDS = Form(lambda text: _number(text) / 1000, lambda value: str(round(value * 1000)))
-MINUTES = Form(lambda text: _decimal(text) * 60, lambda value: _plain(value / 60))
+MINUTES = Form(lambda text: min(_decimal(text) * 60, YEAR_S), lambda value: _plain(value / 60))
 JSON = Form(_json, str)
 WORDS = Form(_words, ",".join)

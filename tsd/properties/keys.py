@@ -15,6 +15,7 @@ from tsd.properties.forms import (
     OPPOSITE,
     SECONDS,
     TEXT,
+    WORD,
     WORDS,
     Form,
 )
@@ -70,7 +71,7 @@ KEYS = {
     "cors_allowed_origin": Key("cors.origin"),
     "cors_allowed_methods": Key("cors.methods"),
     "cors_allowed_headers": Key("cors.headers"),
-    "metrics_mode": Key("metrics.mode"),
+    "metrics_mode": Key("metrics.mode", WORD),
     "metrics_config": Key("metrics.file"),
     "model_metrics_auto_detect": Key("metrics.auto_detect", FLAG),
     "disable_system_metrics": Key("metrics.system", OPPOSITE),

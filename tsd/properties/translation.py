@@ -30,8 +30,9 @@ DEFAULTS: dict[str, object] = {
     "serving.max_answer_bytes": 6_553_500,
     # A request waits there for as long as a worker may take; clients end it sooner.
     "serving.deadline_s": 86_400.0,
-    # All that is public: download.py keeps to that where a rule has every host in mind.
     "archives.allowed_urls": ("file://.*", "http(s)?://.*"),
+    # Who may register models from everywhere may run code here anyway.
+    "archives.private_urls": True,
     "metrics.mode": "log",
     "metrics.auto_detect": False,
     "torchserve.is_strict": True,
@@ -193,6 +194,9 @@ def _needed_by(settings: Mapping[str, Given]) -> Iterator[tuple[str, Given]]:
 
 def _warnings(given: Mapping[str, _Property]) -> Iterator[str]:
     """Keys that mean nothing to tsd, and those that mean nothing to anybody."""
+    api = given.get("enable_model_api")
+    if api and api.value.lower() == "true" and "allowed_urls" not in given:
+        yield f"{api.origin}, and allowed_urls is not set: models may come from every URL"
     for key, one in given.items():
         if key in WITHOUT_MEANING and HARMLESS.get(key) != one.value.lower():
             yield f"{one.origin} has no meaning here: {WITHOUT_MEANING[key]}"

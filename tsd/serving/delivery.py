@@ -57,13 +57,14 @@ class Delivery:
         if job.slot is not None:
             self._give_back_slot(job.slot)
             job.slot = None
-        is_shared = entry.is_shared and len(entry.body) >= COPIED_BYTES
+        is_answer = entry.outcome is Outcome.OK
+        is_shared = is_answer and entry.is_shared and len(entry.body) >= COPIED_BYTES
         if job.is_done or not is_shared:
             self._count_read(batch)
         if job.is_done:
             return
         job.is_done = True
-        if entry.outcome is not Outcome.OK:
+        if not is_answer:
             job.finish(job, self._error(job, entry))
             return
         body = entry.body if is_shared else bytes(entry.body)

@@ -138,9 +138,10 @@ class Model:
 
     def _check_ticket(self) -> None:
         """Where the model asks for it, only what a free worker begins at once is taken."""
-        if self.description.needs_idle_worker and (
-            self.batcher.waiting or not self.pool.room(False)  # noqa: FBT003
-        ):
+        if not self.description.needs_idle_worker:
+            return
+        # Those that came in this turn of the loop wait, too, though only for its end.
+        if len(self.batcher.waiting) >= sum(room for _, room in self.pool.free_workers()):
             raise QueueFull("No worker is free, and useJobTicket lets nothing wait.")
 
     def take_slot(self, size: int, deadline: float, then: Callable[[Slot | None], None]) -> None:
@@ -357,6 +358,7 @@ class Model:
         for job in [job for job in self._open.values() if job.deadline <= now]:
             if not job.is_done:
                 self._fail(job, DeadlinePassed("No answer within the request's deadline."))
+                self.pool.cancel(job)
         self.batcher.remove_done()
         if self._needs_sweep():
             self._start_sweep()

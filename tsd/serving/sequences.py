@@ -19,6 +19,10 @@ from tsd.serving.batcher import BatchLimits, leaves_at
 from tsd.serving.job import Job
 from tsd.serving.worker_handle import WorkerHandle
 
+# A request for the model's description is of no sequence: it has this name, goes alone to any
+# worker, and takes no place there.
+DESCRIPTION_SEQUENCE = "tsd-description"
+
 
 class Workers(Protocol):
     """What is needed of the model's pool."""
@@ -37,6 +41,11 @@ class Sequence:
     worker: WorkerHandle | None = None
     running: Job | None = None
     waiting: deque[Job] = field(default_factory=deque)
+
+    @property
+    def takes_place(self) -> bool:
+        """Whether its worker keeps something for it."""
+        return self.id != DESCRIPTION_SEQUENCE
 
     def is_over(self, now: float, settings: SequenceSettings) -> bool:
         """Whether its place is free again."""
@@ -88,9 +97,11 @@ class SequenceBatcher:
 
     def _begin(self, name: str, now: float) -> Sequence:
         self.sweep(now)
-        if len(self._sequences) >= self._settings.max_sequences:
-            raise QueueFull(f"{len(self._sequences)} sequences are open, no more are allowed")
-        sequence = self._sequences[name] = Sequence(name, now, now)
+        sequence = Sequence(name, now, now)
+        begun = sum(other.takes_place for other in self._sequences.values())
+        if sequence.takes_place and begun >= self._settings.max_sequences:
+            raise QueueFull(f"{begun} sequences are open, no more are allowed")
+        self._sequences[name] = sequence
         return sequence
 
     def requeue(self, jobs: Iterable[Job]) -> None:
@@ -110,6 +121,8 @@ class SequenceBatcher:
         if sequence is not None and sequence.running is job:
             sequence.running = None
             sequence.used_at = time.monotonic()
+            if not sequence.takes_place:
+                self.end([sequence.id])
 
     def end(self, names: Iterable[str]) -> None:
         """The handler has ended these sequences: their places are free, unless more waits."""
@@ -126,9 +139,12 @@ class SequenceBatcher:
         return [job for sequence in lost for job in sequence.waiting]
 
     def sweep(self, now: float) -> None:
-        """Free the places of sequences that are over."""
-        for name in [n for n, s in self._sequences.items() if s.is_over(now, self._settings)]:
+        """Free the places of sequences that are over; others may wait for them."""
+        over = [n for n, s in self._sequences.items() if s.is_over(now, self._settings)]
+        for name in over:
             del self._sequences[name]
+        if over:
+            self.wake()
 
     def wake(self) -> None:
         """Something changed: look again in the next turn of the loop."""
@@ -146,11 +162,14 @@ class SequenceBatcher:
                 self._give(worker, ready)
 
     def _held(self, worker: WorkerHandle) -> int:
-        return sum(sequence.worker is worker for sequence in self._sequences.values())
+        return sum(s.worker is worker and s.takes_place for s in self._sequences.values())
 
     def _ready_for(self, worker: WorkerHandle) -> list[Sequence]:
         """Its own sequences with something to run, and new ones as far as it has places."""
         ready = [s for s in self._sequences.values() if s.waiting and s.running is None]
+        alone = [sequence for sequence in ready if not sequence.takes_place]
+        if alone:
+            return alone
         own = [sequence for sequence in ready if sequence.worker is worker]
         new = [sequence for sequence in ready if sequence.worker is None]
         return own + new[: max(0, self.limits.max_rows - self._held(worker))]

@@ -15,9 +15,7 @@ from tsd.ipc.layout import NO_INPUTS, body_offset, pack_fields, slot_bytes
 from tsd.ipc.segment import Slot
 from tsd.serving.job import AnswerPart, Job, JobAnswer
 from tsd.serving.model import Model
-
-# Of a model whose requests belong to sequences, this one belongs to none.
-DESCRIPTION_SEQUENCE = "tsd-description"
+from tsd.serving.sequences import DESCRIPTION_SEQUENCE
 
 job_ids = count(1)
 """Numbers for the jobs of this daemon, whatever door they came by."""

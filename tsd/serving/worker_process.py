@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -45,6 +46,9 @@ class WorkerProcess:
         self._on_notice = on_notice
         self._on_exit = on_exit
         self._channel: socket.socket | None = None
+        # Where jobs overlap, each comes in a notice of its own, perhaps while the worker does not
+        # read: no more than it may have jobs, and cancellations of them.
+        self._unsent: deque[bytes] = deque()
         self._pidfd = -1
         self._pipes: list[OutputPipe] = []
         self._kill_timer: asyncio.TimerHandle | None = None
@@ -84,10 +88,18 @@ class WorkerProcess:
         self._loop.add_reader(ours.fileno(), self._on_readable)
 
     def send(self, notice: bytes) -> None:
-        """Tell it. OSError where it does not listen any more, ProtocolError for too long."""
+        """Tell it, now or as soon as it reads on.
+
+        OSError where it does not listen any more, ProtocolError for too long."""
         if self._channel is None:
             raise BrokenPipeError("the channel is closed")
-        send_notice(self._channel, notice)
+        if not self._unsent:
+            try:
+                send_notice(self._channel, notice)
+                return
+            except BlockingIOError:
+                self._loop.add_writer(self._channel.fileno(), self._on_writable, self._channel)
+        self._unsent.append(notice)
 
     def kill(self, reason: str, number: signal.Signals = signal.SIGKILL) -> None:
         """End it now; its exit is seen by the pidfd."""
@@ -148,6 +160,19 @@ class WorkerProcess:
         self._close_channel()
         self._on_exit(str(status))
 
+    def _on_writable(self, channel: socket.socket) -> None:
+        try:
+            while self._unsent:
+                send_notice(channel, self._unsent[0])
+                self._unsent.popleft()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # Its pidfd tells the rest.
+            self._unsent.clear()
+            self._log.debug("the worker does not listen any more: %s", error)
+        self._loop.remove_writer(channel.fileno())
+
     def _on_readable(self) -> None:
         try:
             if not self._read_notice() and self._channel is not None:
@@ -180,6 +205,7 @@ class WorkerProcess:
     def _close_channel(self) -> None:
         if self._channel is not None:
             self._loop.remove_reader(self._channel.fileno())
+            self._loop.remove_writer(self._channel.fileno())
             self._channel.close()
             self._channel = None
 

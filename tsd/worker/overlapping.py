@@ -27,6 +27,8 @@ from tsd.worker.parts import PartSender
 NO_GRANT = (0, 0)
 # The header by which a handler, or the criterion that it gave, says that a job goes on.
 STREAM_NEXT = "ts_stream_next"
+# The header of a request for what the handler says of its model.
+DESCRIBE = ("describe", "True")
 Criterion = Callable[[Any], bool | None]
 CANCELLED = codec.bad_output("cancelled")
 
@@ -76,11 +78,19 @@ class ContinuousRunner:
             self._answer(header.batch_id, CANCELLED)
         elif header.kind == NoticeKind.BATCH:
             for entry in unpack_batch(notice, header.rows, self._arena):
-                row = self._model.row(decode(entry))
-                if isinstance(row, Row):
-                    self._running[entry.job_id] = row
-                else:
-                    self._answer(entry.job_id, row)
+                self._begin(entry)
+
+    def _begin(self, entry: RequestEntry) -> None:
+        request = decode(entry)
+        if DESCRIBE in request.headers:
+            # No job of the batch: its handler would take it for one.
+            self._answer(entry.job_id, self._model.run([request])[0])
+            return
+        row = self._model.row(request)
+        if isinstance(row, Row):
+            self._running[entry.job_id] = row
+        else:
+            self._answer(entry.job_id, row)
 
     def _step(self) -> None:
         jobs, rows = list(self._running), list(self._running.values())
@@ -91,6 +101,7 @@ class ContinuousRunner:
             answers = answers_of(results, rows)
         except Exception as error:  # noqa: BLE001 (a handler may raise anything)
             answers = failed(error, len(rows))
+        self._parts.end()
         for job, row, answer in zip(jobs, rows, answers, strict=True):
             if answer.outcome is Outcome.OK and _goes_on(row):
                 self._outbox.send_part(job, job, answer)
@@ -127,8 +138,10 @@ class AsyncRunner:
         self._arena = arena
         self._model = model
         self._calls: dict[int, asyncio.Task[Answer]] = {}
+        self._is_stopping = False
         self._over = asyncio.Event()
         self._metrics = MetricsSender(outbox, model.context.metrics)
+        self._metrics_timer: asyncio.TimerHandle | None = None
 
     def serve(self) -> None:
         """Run calls until the daemon says stop and all is answered, or is gone."""
@@ -137,11 +150,7 @@ class AsyncRunner:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._outbox.channel, self._on_readable)
-        while not self._over.is_set():
-            try:
-                await asyncio.wait_for(self._over.wait(), METRICS_S if self._calls else None)
-            except TimeoutError:
-                self._metrics.send()
+        await self._over.wait()
         loop.remove_reader(self._outbox.channel)
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
         self._metrics.send()
@@ -153,7 +162,8 @@ class AsyncRunner:
                 return
             header = unpack_header(notice)
             if header.kind == NoticeKind.STOP:
-                self._over.set()
+                self._is_stopping = True
+                self._stop_if_done()
             elif header.kind == NoticeKind.CANCEL and header.batch_id in self._calls:
                 self._calls[header.batch_id].cancel()
             elif header.kind == NoticeKind.BATCH:
@@ -166,6 +176,23 @@ class AsyncRunner:
         call = asyncio.get_running_loop().create_task(self._run(entry.job_id, row))
         self._calls[entry.job_id] = call
         call.add_done_callback(lambda call: self._end(entry.job_id, call))
+        if self._metrics_timer is None:
+            self._send_metrics_later()
+
+    def _send_metrics_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._metrics_timer = loop.call_later(METRICS_S, self._send_metrics)
+
+    def _send_metrics(self) -> None:
+        """As long as calls run, and once after the last of them."""
+        self._metrics_timer = None
+        self._metrics.send()
+        if self._calls:
+            self._send_metrics_later()
+
+    def _stop_if_done(self) -> None:
+        if self._is_stopping and not self._calls:
+            self._over.set()
 
     def _end(self, job: int, call: asyncio.Task[Answer]) -> None:
         del self._calls[job]
@@ -173,6 +200,7 @@ class AsyncRunner:
         self._outbox.send_answers(job, NO_GRANT, [(job, answer)])
         # What came while a grant was waited for is in no descriptor any more.
         self._on_readable()
+        self._stop_if_done()
 
     async def _run(self, job: int, row: Row | Answer) -> Answer:
         if not isinstance(row, Row):
@@ -185,4 +213,6 @@ class AsyncRunner:
             results = await self._model.call_async([row], context)
         except Exception as error:  # noqa: BLE001 (a handler may raise anything)
             return failed(error, 1)[0]
+        finally:
+            context.part_sender.end()
         return answers_of(results, [row])[0]

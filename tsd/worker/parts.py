@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,16 @@ class PartSender:
         self._outbox = outbox
         # By request id: the batch, and the job in it.
         self.places: Places = {}
+        self._turn = threading.Lock()
 
     def begin(self, places: Places) -> None:
         """These requests run from now on."""
-        self.places = places
+        with self._turn:
+            self.places = places
+
+    def end(self) -> None:
+        """They are about to be answered: what a thread of the handler sends later is dropped."""
+        self.begin({})
 
     def send(
         self,
@@ -37,10 +44,11 @@ class PartSender:
         Raises ValueError for a wrong number, and what `codec.encode` raises."""
         if len(results) != len(request_ids):
             raise ValueError(f"{len(results)} results for {len(request_ids)} requests")
-        for place, result in enumerate(results):
-            found = self.places.get(request_ids[place])
-            if found is not None:
-                self._outbox.send_part(*found, piece(result, processors[place]))
+        with self._turn:
+            for place, result in enumerate(results):
+                found = self.places.get(request_ids[place])
+                if found is not None:
+                    self._outbox.send_part(*found, piece(result, processors[place]))
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> PartSender:
         """Copies of a context send by the same channel."""

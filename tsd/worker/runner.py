@@ -114,6 +114,7 @@ class Runner:
         ids = [request.request_id for request in requests]
         self._parts.begin(dict(zip(ids, ((header.batch_id, job) for job in jobs), strict=True)))
         answers = self.model.run(requests)
+        self._parts.end()
         self.outbox.send_answers(header.batch_id, grant_of(header), zip(jobs, answers, strict=True))
 
 

@@ -163,3 +163,10 @@ def test_what_a_killed_daemon_had_begun_is_deleted(tmp_path: Path) -> None:
     discard_partial(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["m.mar"]
     discard_partial(None)
+
+
+def test_where_torchserves_rules_hold_only_the_link_is_out_of_reach() -> None:
+    for address in ("127.0.0.1", "10.0.0.1", "::1", "fd00::1", "93.184.216.34"):
+        assert may_reach(address, "models.example", is_named=False, is_open=True)
+    for address in ("169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1"):
+        assert not may_reach(address, address, is_named=True, is_open=True)
