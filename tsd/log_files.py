@@ -82,7 +82,7 @@ class LogFiles:
 
     def writer(self, name: str) -> Callable[[str], None] | None:
         """What takes the lines of one file; None: there is no such file."""
-        return (lambda text: self._put(name, f"- {text}")) if name in self._paths else None
+        return (lambda text: self._put(name, f"- {escaped(text)}")) if name in self._paths else None
 
     def access(self, client: str, asked: str, status: int, took_s: float) -> None:
         """Somebody has been answered; `asked`: method, target and protocol."""

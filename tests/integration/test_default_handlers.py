@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support.archives import make_archive
+from tests.support.archives import by_the_archiver, make_archive
 from tests.support.daemon import RunningDaemon, running
 from tsctl.commands.pack import PackRequest, pack
 from tsd.worker.zygote import carry_ts_package
@@ -152,17 +152,13 @@ def archive(folder: Path, name: str, case: Case) -> Path:
     for file, text in files.items():
         (folder / file).write_text(text)
     torch.save({"do": 0, "not": 1, "panic": 2}, folder / "source_vocab.pt")
-    extra = [folder / file for file in ("index_to_name.json", "source_vocab.pt")]
-    own = folder / case.handler
-    return pack(
-        PackRequest(
-            model_name=name,
-            handler=str(own) if own.is_file() else case.handler,
-            model_file=folder / "net.py" if "net.py" in files else None,
-            extra_files=tuple(path for path in extra if path.is_file()),
-            config_file=folder / "model-config.yaml",
-            export_path=folder.parent,
-        )
+    extra = [file for file in ("index_to_name.json", "source_vocab.pt") if (folder / file).exists()]
+    model = ("--model-file", "net.py") if "net.py" in files else ()
+    return by_the_archiver(
+        folder,
+        name,
+        *("--handler", case.handler, *model, "--extra-files", ",".join(extra)),
+        *("--config-file", "model-config.yaml"),
     )
 
 

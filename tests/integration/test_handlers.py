@@ -181,6 +181,42 @@ def test_weights_of_another_data_type_do_not_change_the_models(tmp_path: Path) -
     assert loaded.weight.dtype is torch.float32
 
 
+class Renaming(torch.nn.Linear):
+    """Takes weights of older names, as a DenseNet of TorchServe's examples does."""
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True) -> Any:  # type: ignore[override]  # noqa: FBT001, FBT002
+        state_dict["weight"] = state_dict.pop("old.weight")
+        return super().load_state_dict(state_dict, strict)
+
+
+def test_a_model_may_load_its_weights_itself(tmp_path: Path) -> None:
+    layer, file = torch.nn.Linear(2, 2), tmp_path / "weights.pt"
+    torch.save({"old.weight": layer.weight, "bias": layer.bias}, file)
+    loaded = Renaming(2, 2)
+    weights.fill(loaded, weights.load_state(file, CPU))
+    assert torch.equal(loaded.weight, layer.weight)
+
+
+class Counting(torch.nn.Linear):
+    """Saves more than tensors, as quantized modules do."""
+
+    count = 0
+
+    def get_extra_state(self) -> Any:
+        return self.count
+
+    def set_extra_state(self, state: Any) -> None:
+        self.count = state
+
+
+def test_a_model_may_save_more_than_tensors(tmp_path: Path) -> None:
+    layer, loaded, file = Counting(2, 2), Counting(2, 2), tmp_path / "weights.pt"
+    layer.count = 3
+    torch.save(layer.state_dict(), file)
+    weights.fill(loaded, weights.load_state(file, CPU))
+    assert (loaded.count, loaded.weight.tolist()) == (3, layer.weight.tolist())
+
+
 class Hostile:
     def __reduce__(self) -> Any:
         return (os.mkdir, ("made-by-a-pickle",))

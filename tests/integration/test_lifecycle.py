@@ -143,6 +143,13 @@ def test_a_killed_fork_server_is_replaced_and_workers_go_on(
     assert scaled.status == 200
 
 
+@pytest.mark.parametrize("lines", ["99999999999999999999", "9" * 5000, "%C2%B2", "-5"])
+def test_a_number_of_lines_that_is_none_still_has_its_answer(
+    shared_daemon: RunningDaemon, lines: str
+) -> None:
+    assert shared_daemon.call("GET", f"/tsd/logs?lines={lines}").status == 200
+
+
 CHATTY = """
     import sys
     def handle(data, context):

@@ -70,6 +70,26 @@ WAITER = """
         def open(self, name): self.gates.setdefault(name, asyncio.Event()).set()
 """
 
+# Never finished, and nobody's fault but the client's if it is told to go on.
+ENDLESS = """
+    class H:
+        def initialize(self, context): pass
+        def handle(self, data, context):
+            context.stopping_criteria = [lambda _: False] * len(data)
+            return ["again"] * len(data)
+"""
+
+# The first call holds up all others until somebody writes to the pipe that it names.
+STUBBORN = """
+    class H:
+        def initialize(self, context): self.is_first = True
+        async def handle(self, data, context):
+            if self.is_first:
+                self.is_first = False
+                with open(data[0]["body"].decode()) as pipe: pipe.read()
+            return ["ok"]
+"""
+
 COUNTER = """
     import os
     class H:
@@ -201,6 +221,62 @@ def test_a_call_whose_client_has_gone_is_cancelled(daemon: RunningDaemon) -> Non
         assert ask(daemon, "waiter", "wait b began").status == 200
     assert ask(daemon, "waiter", "wait b ended").status == 200
     wait_for(lambda: daemon.model("waiter")["workers"][0]["state"] == "idle")
+
+
+def test_beyond_its_deadline_a_job_leaves_the_running_batch(tmp_path: Path) -> None:
+    config = f"{ONE}continuousBatching: true\nclientTimeoutInMills: 300\n"
+    with running(tmp_path) as daemon:
+        daemon.register(make_archive(tmp_path, "endless", ENDLESS, config))
+        for _ in range(3):
+            # There is one place in the batch: whoever is begun has found it free.
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                ask(daemon, "endless", "x")
+
+
+def test_calls_wait_for_a_worker_that_does_not_listen(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with running(tmp_path) as daemon, contextlib.ExitStack() as stack:
+        config = f"{ONE}asyncCommunication: true\n"
+        daemon.register(make_archive(tmp_path, "stubborn", STUBBORN, config))
+        bodies = [str(pipe).encode(), *[b"x" * 3_800] * 99]
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port()), timeout=60))
+            for _ in bodies
+        ]
+        for client, body in zip(clients, bodies, strict=True):
+            client.sendall(b"POST /predictions/stubborn HTTP/1.1\r\nHost: x\r\n")
+            client.sendall(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        workers = daemon.worker_pids("stubborn")
+        pipe.write_text("go on")
+        assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
+        assert daemon.worker_pids("stubborn") == workers
+
+
+def test_a_worker_that_is_told_to_stop_still_hears_who_has_gone(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        config = f"{ONE}asyncCommunication: true\n"
+        daemon.register(make_archive(tmp_path, "waiter", WAITER, config))
+        with socket.create_connection(("127.0.0.1", daemon.port()), timeout=60) as client:
+            client.sendall(b"POST /predictions/waiter HTTP/1.1\r\nHost: x\r\n")
+            client.sendall(b"Content-Length: 6\r\n\r\nwait c")
+            assert ask(daemon, "waiter", "wait c began").status == 200
+            daemon.call("PUT", "/models/waiter?min_worker=0&max_worker=0")
+        # The call would wait for ever, and the worker for it.
+        wait_for(lambda: not daemon.model("waiter")["workers"], 60)
+
+
+def test_with_job_tickets_each_free_worker_is_given_a_job(tmp_path: Path) -> None:
+    config = "minWorkers: 2\nmaxWorkers: 2\nuseJobTicket: true\n"
+    with running(tmp_path) as daemon:
+        daemon.register(make_archive(tmp_path, "echo", config=config))
+        request = b"POST /predictions/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
+        with socket.create_connection(("127.0.0.1", daemon.port()), timeout=60) as client:
+            # In one write, so that they come in one turn of the daemon's loop.
+            client.sendall(2 * request)
+            client.shutdown(socket.SHUT_WR)
+            answers = b"".join(iter(lambda: client.recv(65_536), b""))
+        assert answers.count(b"HTTP/1.1 200 ") == 2
 
 
 def test_a_sequence_stays_with_one_worker_and_keeps_its_state(daemon: RunningDaemon) -> None:

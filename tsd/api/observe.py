@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from tsd import metrics, process
 from tsd.api import answers
 from tsd.api.described import utc_text
+from tsd.api.parameters import number
 from tsd.api.routes import Call, CallHandler
 from tsd.errors import BadRequest
 from tsd.http.message import Response, Stream
@@ -168,7 +169,7 @@ class Observe:
         wanted, level = query.get("model") or None, query.get("level") or "debug"
         if level not in LEVELS:
             raise BadRequest(f"Unknown level: {level[:20]}", fix=f"one of {', '.join(LEVELS)}")
-        lines = int(query["lines"]) if query.get("lines", "").isdigit() else LOG_LINES
+        lines = max(0, number(query, "lines", LOG_LINES))
         head = answers.head(answers.new_request_id(), answers.NDJSON_TYPE)
         stream = call.request.stream(Response(200, b"", head, answers.OK))
         for record in self._ring.records(lines, wanted, level):

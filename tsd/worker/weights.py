@@ -60,7 +60,21 @@ def load_state(path: Path, device: torch.device) -> State:
 
 
 def fill(model: torch.nn.Module, state: State) -> None:
-    """Give the model its weights: by reference where that changes no data type, else by copy."""
-    own = model.state_dict()
-    fits = all(name in own and own[name].dtype == value.dtype for name, value in state.items())
-    model.load_state_dict(state, assign=fits)
+    """Give the model its weights: by reference where that changes no data type, else by copy.
+
+    A class with a `load_state_dict` of its own is called as TorchServe calls it."""
+    is_own = type(model).load_state_dict is not torch.nn.Module.load_state_dict
+    if is_own or not _fits(model.state_dict(), state):
+        model.load_state_dict(state)
+    else:
+        model.load_state_dict(state, assign=True)
+
+
+def _fits(own: State, state: State) -> bool:
+    """Whether all of it are tensors, as in the model. Quantized modules save other things, too."""
+    return all(
+        isinstance(value, torch.Tensor)
+        and isinstance(own.get(name), torch.Tensor)
+        and own[name].dtype == value.dtype
+        for name, value in state.items()
+    )

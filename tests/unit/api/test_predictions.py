@@ -321,3 +321,15 @@ def test_pieces_for_a_client_that_has_gone_are_dropped() -> None:
     part(scene, b"one")
     job.finish(job, JobAnswer(200, b"", b"last"))
     assert scene.model.cancelled == [job]
+
+
+def test_the_job_of_a_client_that_does_not_read_its_stream_is_cancelled() -> None:
+    scene = Scene()
+    scene.client.wire.is_stuck = True
+    scene.post("/predictions/m", b"x")
+    job = scene.model.jobs[0]
+    part(scene, b"x" * 60_000)
+    assert scene.model.cancelled == []
+    part(scene, b"x" * 60_000)
+    part(scene, b"dropped")
+    assert scene.model.cancelled == [job]

@@ -12,7 +12,7 @@ from tsd.errors import QueueFull
 from tsd.models.description import SequenceSettings
 from tsd.serving.batcher import BatchLimits
 from tsd.serving.job import Job
-from tsd.serving.sequences import SequenceBatcher
+from tsd.serving.sequences import DESCRIPTION_SEQUENCE, SequenceBatcher
 from tsd.serving.worker_handle import WorkerHandle
 
 
@@ -130,3 +130,27 @@ def test_requests_that_got_their_outcome_do_not_leave() -> None:
     scene.submit(1, "a").is_done = True
     scene.batcher.remove_done()
     assert scene.turn() == []
+
+
+def test_who_waits_for_a_place_has_it_when_time_frees_it() -> None:
+    scene = Scene("w", rows=1)
+    first = scene.submit(1, "a")
+    scene.turn()
+    scene.finish("w", first)
+    scene.submit(2, "b")
+    assert scene.turn() == []
+    scene.batcher.sweep(1e12)
+    assert scene.turn() == [("w", [2])]
+
+
+def test_a_request_for_a_description_goes_alone_and_takes_no_place() -> None:
+    scene = Scene("w", rows=1, most=1)
+    first = scene.submit(1, "a")
+    scene.turn()
+    scene.finish("w", first)
+    described = scene.submit(2, DESCRIPTION_SEQUENCE)
+    scene.submit(3, "a")
+    assert scene.turn() == [("w", [2])]
+    scene.finish("w", described)
+    assert scene.turn() == [("w", [3])]
+    assert scene.batcher.waiting == []

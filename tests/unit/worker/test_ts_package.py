@@ -18,6 +18,7 @@ from ts.utils.util import (
     load_label_mapping,
     map_class_to_label,
 )
+from ts.version import __version__ as version
 
 
 def context(**settings: Any) -> Context:
@@ -25,7 +26,7 @@ def context(**settings: Any) -> Context:
 
 
 def test_the_version_is_torchserves() -> None:
-    assert ts.__version__ == "0.12.0"
+    assert ts.__version__ == version == "0.12.0"
 
 
 def test_the_service_module_names_the_same_exception() -> None:
@@ -85,6 +86,18 @@ def test_a_sequence_is_named_by_its_header() -> None:
     assert subject.header_key_sequence_start == "ts_request_sequence_start"
 
 
+def test_a_context_is_read_by_its_private_names_too() -> None:
+    subject = context()
+    subject.begin_batch(["i"], [RequestProcessor({"k": "v"})])
+    read: Any = vars(subject)
+    assert read["_system_properties"]["model_dir"] == "/model"
+    assert read["_request_processor"][0].get_request_property("k") == "v"
+    assert read["_metrics"] is subject.metrics
+    subject.request_processor = []
+    subject.metrics = None
+    assert (read["_request_processor"], read["_metrics"]) == ([], None)
+
+
 def test_a_context_alone_serves_a_handlers_own_unit_test() -> None:
     assert context().get_request_id() is None
     assert context().get_all_request_header(0) == {}
@@ -94,8 +107,9 @@ def test_classes_are_imported_by_name() -> None:
     assert import_class("ts.context.Context") is Context
     assert import_class("context.Context", "ts") is Context
     assert import_class("Context", "ts.context") is Context
-    with pytest.raises(TypeError, match="not a class"):
-        import_class("ts.__version__")
+    for name, prefix in (("Context", None), ("", None), ("ts.context.NoSuch", None), ("", "ts")):
+        with pytest.raises(ImportError):
+            import_class(name, prefix)
 
 
 def test_only_a_modules_own_classes_count() -> None:

@@ -78,7 +78,8 @@ class Context:
         self.model_name = model_name
         self.manifest = manifest
         self.model_yaml_config = {} if model_yaml_config is None else model_yaml_config
-        self.system_properties: dict[str, Any] = {
+        # Some handlers read these three by their private names, which are TorchServe's.
+        self._system_properties: dict[str, Any] = {
             "model_dir": model_dir,
             "gpu_id": gpu,
             "batch_size": batch_size,
@@ -86,9 +87,9 @@ class Context:
             "server_version": mms_version,
             "limit_max_image_pixels": limit_max_image_pixels,
         }
-        self.metrics: Any = make_metrics(model_name) if metrics is None else metrics
+        self._metrics: Any = make_metrics(model_name) if metrics is None else metrics
+        self._request_processor: Any = [RequestProcessor({})]
         self.request_ids: dict[int, str] | None = None
-        self.request_processor: Any = [RequestProcessor({})]
         self.stopping_criteria: Any = None
         self.cl_socket: Any = None
         # How pieces of answers leave; None outside a worker.
@@ -96,6 +97,29 @@ class Context:
         self.header_key_sequence_id = _header_key("ID")
         self.header_key_sequence_start = _header_key("START")
         self.header_key_sequence_end = _header_key("END")
+
+    @property
+    def system_properties(self) -> dict[str, Any]:
+        """The model's directory, its GPU, its batch size and the server's name."""
+        return self._system_properties
+
+    @property
+    def metrics(self) -> Any:
+        """Where a handler reports what it measures."""
+        return self._metrics
+
+    @metrics.setter
+    def metrics(self, metrics: Any) -> None:
+        self._metrics = metrics
+
+    @property
+    def request_processor(self) -> Any:
+        """The requests of the batch, in order."""
+        return self._request_processor
+
+    @request_processor.setter
+    def request_processor(self, request_processor: Any) -> None:
+        self._request_processor = request_processor
 
     def begin_batch(self, request_ids: Sequence[str], processors: list[RequestProcessor]) -> None:
         """Forget the last batch and take up the next."""

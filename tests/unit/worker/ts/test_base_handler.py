@@ -175,6 +175,17 @@ def test_a_shared_library_is_loaded_where_the_configuration_says_so(tmp_path: Pa
             Loading().initialize(context_of(tmp_path, files, pt2=pt2))
 
 
+def test_a_model_that_the_handler_loads_its_own_way_is_made_ready_to_answer(tmp_path: Path) -> None:
+    class Training(BaseHandler):
+        def _load_torchscript_model(self, model_pt_path: str) -> Any:
+            return torch.nn.Dropout().train()
+
+    (tmp_path / "m.pt").write_bytes(b"")
+    handler = Training()
+    handler.initialize(context_of(tmp_path, {"serializedFile": "m.pt"}))
+    assert not handler.model.training
+
+
 def test_an_onnx_model_needs_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.onnx").write_bytes(b"")
     monkeypatch.setattr(base_handler, "ONNX_AVAILABLE", False)

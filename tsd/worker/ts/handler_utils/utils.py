@@ -8,14 +8,16 @@ from typing import Any
 from ts.context import Context
 
 
-def import_class(class_name: str, module_prefix: str | None = None) -> type:
+def import_class(class_name: str, module_prefix: str | None = None) -> Any:
     """The class that `module.Class` names, the module perhaps within `module_prefix`."""
     module_name, _, name = class_name.rpartition(".")
     if module_prefix:
         module_name = f"{module_prefix}.{module_name}" if module_name else module_prefix
-    found = getattr(importlib.import_module(module_name), name)
-    if not isinstance(found, type):
-        raise TypeError(f"{class_name} is not a class")
+    if not module_name:
+        raise ImportError(f"{class_name!r} names no module")
+    found = getattr(importlib.import_module(module_name), name, None)
+    if found is None:
+        raise ImportError(f"the module {module_name} has no class {name!r}")
     return found
 
 

@@ -202,7 +202,11 @@ class BaseHandler(abc.ABC):  # noqa: B024 (so that subclasses may have abstract 
             if path.suffix == ".so" and self._use_torch_export_aot_compile():
                 return self._load_torch_export_aot_compile(str(path))
             if path.suffix in LOADERS:
-                return getattr(self, LOADERS[path.suffix])(str(path))
+                loaded = getattr(self, LOADERS[path.suffix])(str(path))
+                if path.suffix == ".pt":
+                    # Whoever replaces the method need not think of it.
+                    loaded.eval()
+                return loaded
         raise RuntimeError("No model weights could be loaded")
 
     def _load_torchscript_model(self, model_pt_path: str) -> Any:
