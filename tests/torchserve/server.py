@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tests.torchserve.wire import Address
+from tsd.settings import TlsSettings
+from tsd.tls import read_identity
 
 HANDLERS = Path(__file__).parent / "handlers"
 DOORS = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
@@ -123,10 +125,10 @@ def configuration(section: Mapping[str, Any], ports: Mapping[str, int], folder: 
 
 
 def make_certificate(folder: Path) -> None:
-    """A self-signed certificate with its key, as an operator makes one."""
-    options = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    files = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
-    subprocess.run(["openssl", *options.split(), *files], check=True, capture_output=True)
+    """A self-signed certificate with its key, as files of an operator's."""
+    identity = read_identity(TlsSettings())
+    (folder / "key.pem").write_bytes(identity.key)
+    (folder / "cert.pem").write_bytes(identity.certificate)
 
 
 def wait_until_open(addresses: Mapping[str, Address], process: subprocess.Popen[bytes]) -> None:
