@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.support.archives import make_archive
 from tests.support.daemon import RunningDaemon, running, wait_for

@@ -23,6 +23,13 @@ HANDLER = """
         print("said by the handler", flush=True)
         return ["ok" for _ in data]
 """
+OVERLAPPING = """
+    class H:
+        def initialize(self, context): pass
+        async def handle(self, data, context):
+            context.metrics.add_counter("Calls", 1)
+            return ["ok"]
+"""
 CONFIG = """
 [metrics]
 mode = "{mode}"
@@ -76,6 +83,13 @@ def test_what_handlers_measure_is_on_the_page(measured: RunningDaemon) -> None:
     assert re.search(rf"Size{{{labels}}} 4\.0\n", text)
     assert re.search(r'Fault{Level="Error",Hostname="[^"]+",} 2\.0\n', text)
     assert re.search(rf"PredictionTime{{{labels}}} \d", text)
+
+
+def test_what_a_coroutine_measures_is_on_the_page(measured: RunningDaemon, tmp_path: Path) -> None:
+    config = "minWorkers: 1\nmaxWorkers: 1\nasyncCommunication: true\n"
+    measured.register(make_archive(tmp_path, "calls", OVERLAPPING, config))
+    assert get(measured, "http", "/predictions/calls")[0] == 200
+    wait_for(lambda: re.search(r"Calls{.*} 1\.0\n", page(measured)) is not None, 30)
 
 
 def test_what_the_daemon_counts_has_torchserves_names_beside_tsds_own(

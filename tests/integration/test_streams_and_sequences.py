@@ -70,7 +70,7 @@ WAITER = """
         def open(self, name): self.gates.setdefault(name, asyncio.Event()).set()
 """
 
-# Never finished, and nobody's fault but the client's if it is told to go on.
+# Never finished.
 ENDLESS = """
     class H:
         def initialize(self, context): pass
@@ -258,6 +258,7 @@ def test_a_worker_that_is_told_to_stop_still_hears_who_has_gone(tmp_path: Path) 
         config = f"{ONE}asyncCommunication: true\n"
         daemon.register(make_archive(tmp_path, "waiter", WAITER, config))
         with socket.create_connection(("127.0.0.1", daemon.port()), timeout=60) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.sendall(b"POST /predictions/waiter HTTP/1.1\r\nHost: x\r\n")
             client.sendall(b"Content-Length: 6\r\n\r\nwait c")
             assert ask(daemon, "waiter", "wait c began").status == 200

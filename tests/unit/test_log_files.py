@@ -74,12 +74,15 @@ def test_metrics_have_a_folder_of_their_own(tmp_path: Path) -> None:
         write = subject.writer(log_files.DAEMON_METRICS)
         assert write is not None
         write("Requests2XX.Count:1.0|#Level:Host|#hostname:h,timestamp:1")
+        write("M.ms:1.0|#Level:a\x1b[31m\nforged")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model_metrics.log",
         "ts_metrics.log",
     ]
     text = (tmp_path / "ts_metrics.log").read_text()
-    assert re.fullmatch(rf"{STAMP} - Requests2XX\.Count:1\.0\|.*\n", text)
+    first, second = text.splitlines()
+    assert re.fullmatch(rf"{STAMP} - Requests2XX\.Count:1\.0\|.*", first)
+    assert second.endswith(r" - M.ms:1.0|#Level:a\x1b[31m\nforged")
 
 
 def test_without_folders_there_are_no_files_and_no_thread() -> None:

@@ -35,6 +35,9 @@ def unpack(source: Path, folder: Path, limits: ArchiveSettings) -> ModelFiles:
     if source.is_dir():
         # TorchServe uses a directory in place; so do we, and never delete it.
         return read_files(source, _innermost(source))
+    if not source.is_file():
+        # A device has no end, and a pipe may never begin.
+        raise InvalidArchive("The archive is neither a file nor a directory.")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=folder))
     try:

@@ -34,6 +34,9 @@ OTHER_HOSTS = ("tsd.invalid", "192.0.2.1")
 SILENCE_S = 10.0
 CHUNK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
+# Python takes both for public: IPv4's addresses behind a gateway, and the old private ones.
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+SITE_LOCAL = ipaddress.IPv6Network("fec0::/10")
 FOUND, MOVED = 200, (301, 302, 303, 307, 308)
 
 
@@ -263,8 +266,11 @@ def may_reach(address: str, host: str, *, is_named: bool, is_open: bool = False)
     lead anywhere but to the link."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or ip
-    if ip.is_global and not ip.is_multicast:
+        if ip in NAT64:
+            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        else:
+            ip = ip.ipv4_mapped or ip.sixtofour or ip
+    if ip.is_global and not ip.is_multicast and ip not in SITE_LOCAL:
         return True
     is_near = ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast
     if is_open:

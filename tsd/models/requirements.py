@@ -123,9 +123,11 @@ def digest_of(requirements: Path, runtime: Sequence[str]) -> str:
     for line in text.splitlines():
         for word in line.split():
             named = requirements.parent / word
-            if named.is_file():
-                with named.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
+            # A word may be longer than any name, or a file that is not for us.
+            with contextlib.suppress(OSError):
+                if named.is_file():
+                    with named.open("rb") as content:
+                        digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
 
 

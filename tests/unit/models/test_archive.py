@@ -39,6 +39,13 @@ def test_a_good_archive_becomes_a_directory(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "models").iterdir()] == [files.model_dir.name]
 
 
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.mar")
+    for source in (tmp_path / "m.mar", Path("/dev/zero")):
+        with pytest.raises(InvalidArchive, match="neither a file nor a directory"):
+            archive.unpack(source, tmp_path / "models", LIMITS)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -36,6 +36,10 @@ def test_what_is_asked_for_and_the_runtime_make_the_name(tmp_path: Path) -> None
     wheel.write_bytes(b"1")
     second = digest_of(needs, ["python 3.11"])
     assert second != first
+    # No word is too long, a signed URL for one.
+    needs.write_text("one @ https://host/" + "x" * 5_000)
+    assert digest_of(needs, ["python 3.11"]) != first
+    needs.write_text("one==1\n./own.whl\n")
     # A file that it names counts with its content.
     wheel.write_bytes(b"2")
     assert digest_of(needs, ["python 3.11"]) != second

@@ -6,6 +6,7 @@ import pytest
 
 NAMES = {
     "ts": "__version__",
+    "ts.version": "__version__",
     "ts.context": "Context RequestProcessor",
     "ts.service": "Service emit_metrics PREDICTION_METRIC PredictionException",
     "ts.utils.util": (
