@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import socket
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,13 @@ def test_the_older_metric_is_printed_encoded_and_updated(caplog: pytest.LogCaptu
     assert (encoded["MetricName"], encoded["Dimensions"][0]["Value"]) == ("Old", "Host")
     metric.reset()
     assert "[METRICS]Old.Percent:0.0|#Level:Host|#type:COUNTER" in caplog.text
+
+
+def test_the_older_store_takes_any_id() -> None:
+    own = uuid.uuid4()
+    store = MetricsStore(own, "m")
+    store.add_time("Time", 1.5, None, "ms")
+    assert list(store.cache) == [f"Time-ms-{own}-ModelName:m-Level:Model"]
 
 
 def test_the_older_store_keeps_metrics_by_request_and_labels() -> None:

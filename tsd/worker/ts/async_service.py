@@ -23,4 +23,4 @@ class AsyncService:
         context.request_processor, rows, context.request_ids = (
             self.service.retrieve_data_for_inference(batch)
         )
-        return await self.service.entry_point(rows, context)
+        return await self.service._entry_point(rows, context)  # noqa: SLF001 (its other half)

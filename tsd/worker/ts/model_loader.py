@@ -74,7 +74,8 @@ class TsModelLoader(ModelLoader):
                 limit_max_image_pixels=bool(limit_max_image_pixels),
             )
         )
-        service.entry_point, service.context = loaded.handle, loaded.context
+        service._entry_point = loaded.handle  # noqa: SLF001 (it is not loaded before)
+        service._context = loaded.context  # noqa: SLF001
         if metrics_cache is not None:
             service.context.metrics = metrics_cache
         return service

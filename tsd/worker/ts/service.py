@@ -44,7 +44,8 @@ class Service:
         limit_max_image_pixels: bool = True,  # noqa: FBT001, FBT002
         metrics_cache: Any = None,
     ) -> None:
-        self.context = Context(
+        # Who calls a handler himself takes it from here; the names are TorchServe's.
+        self._context = Context(
             model_name,
             model_dir,
             manifest,
@@ -55,8 +56,13 @@ class Service:
             metrics_cache,
             _yaml_config(model_dir, manifest),
         )
-        self.entry_point = entry_point
+        self._entry_point = entry_point
         self.cl_socket: Any = None
+
+    @property
+    def context(self) -> Context:
+        """What the handler is called with."""
+        return self._context
 
     def set_cl_socket(self, cl_socket: Any) -> None:
         """Where answers before the last go to."""
@@ -97,7 +103,7 @@ class Service:
     def _run(self, rows: list[dict[str, Any]]) -> Outcome:
         begin = time.perf_counter()
         try:
-            results = self.entry_point(rows, self.context)
+            results = self._entry_point(rows, self.context)
         except Exception as error:
             logger.warning("the handler raised", exc_info=True)
             return _raised(error)

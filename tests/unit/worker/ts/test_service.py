@@ -102,7 +102,8 @@ def test_a_model_is_loaded_as_a_worker_loads_it(tmp_path: Path, worker_process: 
     loaded = loader.load("m", str(tmp_path), "h.py", None, 1, None)
     processors, rows, _ = Service.retrieve_data_for_inference([request("a")])
     loaded.context.request_processor = processors
-    assert loaded.entry_point(rows, loaded.context) == ["named a 1"]
+    # As programs do that call a handler without a server.
+    assert loaded._entry_point(rows, loaded.context) == ["named a 1"]  # noqa: SLF001
     assert loaded.context.model_yaml_config == {"own": 1}
 
 
@@ -118,7 +119,7 @@ def test_an_envelope_is_put_around_the_handler(tmp_path: Path, worker_process: N
     }
     loaded, text, code = worker.load_model(asked)
     assert (text, code) == ("loaded model m", 200)
-    assert loaded.entry_point([{"body": "a"}], loaded.context) == ["a"]
+    assert loaded._entry_point([{"body": "a"}], loaded.context) == ["a"]  # noqa: SLF001
 
 
 def test_what_tsd_does_itself_is_refused_with_the_reason() -> None:
