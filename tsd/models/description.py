@@ -25,6 +25,8 @@ BARE_SUFFIXES = (".pt", ".pt2")
 MAX_YAML_BYTES = 262_144
 MAX_HANDLER_SETTINGS_BYTES = 65_536
 MAX_BATCH_SIZE = 1_024
+MAX_FLOW_DEPTH = 100
+FLOW = re.compile(r"[][{}]")
 DEFAULT_SEQUENCE_IDLE_MS = 60_000
 
 Presets = Callable[[str, str], Mapping[str, int]]
@@ -138,6 +140,8 @@ def read_model_yaml(path: Path) -> dict[str, Any]:
         raise InvalidArchive(f"The model configuration is larger than {MAX_YAML_BYTES} bytes.")
     try:
         text = path.read_text(encoding="utf-8")
+        if _flow_depth(text) > MAX_FLOW_DEPTH:
+            raise InvalidArchive("The model configuration is nested too deeply.")
         # An alias costs nothing here and multiplies when the settings are sent to a worker.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise InvalidArchive("The model configuration uses YAML aliases.")
@@ -156,6 +160,15 @@ def read_model_yaml(path: Path) -> dict[str, Any]:
         )
     # As JSON has it: dates become text, keys become strings; that is what the worker gets.
     return dict(msgspec.json.decode(settings) or {})
+
+
+def _flow_depth(text: str) -> int:
+    """How deep `[` and `{` go, at most: the parser's time grows with the square of it."""
+    depth = deepest = 0
+    for letter in FLOW.findall(text):
+        depth += 1 if letter in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def describe(

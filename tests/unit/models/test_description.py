@@ -151,3 +151,12 @@ def test_a_bare_model_file_needs_no_handler() -> None:
 def test_a_model_is_known_by_the_url_it_came_from() -> None:
     files = ModelFiles(Path("/s/m.mar"), Path("/x"), {"model": MODEL}, {}, "http://h/m.mar")
     assert describe(files, RegisterOptions(), ServingSettings()).url == "http://h/m.mar"
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 20_000, "a: " + "{b: " * 200, "a: " + "[{" * 60])
+def test_a_configuration_that_is_nested_too_deeply_is_refused_at_once(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InvalidArchive, match="nested too deeply"):
+        read_model_yaml(tmp_path / "c.yaml")
