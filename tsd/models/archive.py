@@ -111,6 +111,8 @@ def _innermost(folder: Path) -> Path:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
+        if path.exists() and not path.is_file():
+            raise InvalidArchive(UNREADABLE, why=f"{MANIFEST} is no file")
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise InvalidArchive(f"The manifest is larger than {MAX_MANIFEST_BYTES} bytes.")
         manifest = json.loads(path.read_bytes())

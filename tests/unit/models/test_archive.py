@@ -201,3 +201,11 @@ def test_what_an_interrupted_run_left_is_deleted(tmp_path: Path) -> None:
     archive.discard_others(tmp_path, [tmp_path / "kept"])
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert archive.discard_others(tmp_path / "nowhere", []) == []
+
+
+def test_a_manifest_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "m" / "MAR-INF").mkdir(parents=True)
+    os.mkfifo(tmp_path / "m" / archive.MANIFEST)
+    with pytest.raises(InvalidArchive) as caught:
+        archive.unpack(tmp_path / "m", tmp_path / "models", LIMITS)
+    assert "is no file" in caught.value.why
