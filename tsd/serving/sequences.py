@@ -78,11 +78,6 @@ class SequenceBatcher:
         """The jobs that no worker has yet."""
         return [job for sequence in self._sequences.values() for job in sequence.waiting]
 
-    @property
-    def is_holding(self) -> bool:
-        """Whether a place may become free by the mere passing of time."""
-        return bool(self._sequences)
-
     def submit(self, job: Job) -> None:
         """Put the job behind the others of its sequence; QueueFull where there is no place."""
         now = time.monotonic()
