@@ -216,7 +216,7 @@ class Daemon:
         # The library cares for forks that are none of its business, and logs without a bound.
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        # Loaded only where it is asked for: it takes 25 MB and a tenth of a second.
+        # Loaded only where it is asked for: a large library, for memory and for the start.
         from tsd.grpc.server import GrpcDoors, Parts
 
         parts = Parts(

@@ -3,9 +3,11 @@ into the arena."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from tsd.errors import NoRoom, TsdError
 from tsd.http.message import Request
-from tsd.ipc.layout import body_offset, slot_bytes
+from tsd.ipc.layout import slot_bytes, write_head
 from tsd.ipc.segment import Slot
 from tsd.serving.job import Job, JobAnswer
 from tsd.serving.model import Model
@@ -15,7 +17,7 @@ from tsd.serving.submission import job_ids
 HOP_HEADERS = frozenset((b"transfer-encoding", b"expect"))
 
 
-class Intake:
+class Intake(ABC):
     """Receives one body into place. Whoever extends it gets the job, or why there is none."""
 
     __slots__ = ("_deadline", "_head", "_model", "_request", "_slot")
@@ -28,13 +30,13 @@ class Intake:
         self._slot: Slot | None = None
         self._head = b""
 
+    @abstractmethod
     def _submit(self, job: Job) -> None:
         """The body is in place."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _refuse(self, error: TsdError) -> None:
         """There is no room for it."""
-        raise NotImplementedError
 
     def _receive(self, request: Request, head: bytes) -> None:
         """Find the place of the body, and have it received there."""
@@ -85,10 +87,7 @@ class Intake:
 
     def _place_head(self, slot: Slot, length: int) -> memoryview:
         """Write the head block into the slot; the room for the body behind it."""
-        view, size = self._model.arena_view, len(self._head)
-        view[slot.offset : slot.offset + size] = self._head
-        begin = slot.offset + body_offset(size)
-        return view[begin : begin + length]
+        return write_head(self._model.arena_view, slot.offset, self._head, length)
 
     def _on_body(self, request: Request) -> None:
         slot, self._slot = self._slot, None

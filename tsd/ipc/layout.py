@@ -149,6 +149,13 @@ def slot_bytes(head_bytes: int, body_bytes: int) -> int:
     return body_offset(head_bytes) + body_bytes
 
 
+def write_head(memory: memoryview, offset: int, head: bytes, body_bytes: int) -> memoryview:
+    """Begin a slot: its head block is written, and the room for its body is what comes back."""
+    memory[offset : offset + len(head)] = head
+    begin = offset + body_offset(len(head))
+    return memory[begin : begin + body_bytes]
+
+
 def inline_limit(batch_rows: int) -> int:
     """The most bytes (head and body) of a job sent inline: a full batch must be one notice."""
     room = (NOTICE_BYTES - HEADER.size) // max(batch_rows, 1) - max(REQUEST.size, ANSWER.size)

@@ -72,6 +72,10 @@ class Batcher:
     def finished(self, job: Job) -> None:
         """A worker has answered the job; nothing waits for that here."""
 
+    def forget_worker(self, _worker: object) -> list[Job]:
+        """The worker is gone; nothing that waits here is its own."""
+        return []
+
     def sweep(self, now: float) -> None:
         """Nothing here passes by itself: deadlines are the model's."""
 

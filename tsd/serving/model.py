@@ -8,11 +8,9 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable
-from functools import partial
 from http import HTTPStatus
 
 from tsd.errors import (
-    BadRequest,
     DeadlinePassed,
     Draining,
     ModelFailed,
@@ -23,14 +21,14 @@ from tsd.errors import (
     WorkerDied,
     WorkerHung,
 )
-from tsd.ipc.layout import inline_limit, unpack_fields
+from tsd.ipc.layout import inline_limit
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
 from tsd.metrics import ModelFigures, ModelSnapshot
 from tsd.models.description import ModelDescription
 from tsd.serving.arena import Arena
 from tsd.serving.batcher import Batcher, BatchLimits
-from tsd.serving.job import Batch, Finish, Job, JobAnswer
+from tsd.serving.job import Batch, Job
 from tsd.serving.plan import Machine, worker_plan
 from tsd.serving.pool import Pool, PoolEvents
 from tsd.serving.sequences import SequenceBatcher
@@ -101,14 +99,15 @@ class Model:
                 on_metric=machine.on_metric,
             ),
         )
-        self._sequence_end = serving.sequence_end_header.lower().encode("latin-1")
-        self.batcher = self._make_batcher()
+        self.batcher = self._make_batcher(serving.sequence_end_header)
 
-    def _make_batcher(self) -> Batcher | SequenceBatcher:
+    def _make_batcher(self, end_header: str) -> Batcher | SequenceBatcher:
         description = self.description
         limits = BatchLimits(self.pool.plan.rows, description.batch_delay_s, description.queue_size)
         if description.is_stateful and description.sequences is not None:
-            return SequenceBatcher(limits, description.sequences, self, self._loop)
+            # Only where jobs overlap does an answer end sequences, as in TorchServe.
+            ends = end_header.lower().encode("latin-1") if self.pool.plan.overlaps else b""
+            return SequenceBatcher(limits, description.sequences, ends, self, self._loop)
         return Batcher(limits, self.pool.room, self._give, self._loop)
 
     @property
@@ -154,8 +153,6 @@ class Model:
         try:
             self.check_open()
             self._check_ticket()
-            if self.description.is_stateful:
-                self._follow_sequence(job)
             self.batcher.submit(job)
         except TsdError:
             self._release(job)
@@ -175,21 +172,6 @@ class Model:
         else:
             self.batcher.remove_done()
             self._release(job)
-
-    def _follow_sequence(self, job: Job) -> None:
-        """Where jobs overlap, a header of the answer says which sequences have ended."""
-        if job.sequence is None:
-            raise BadRequest("The request belongs to no sequence.")
-        if self.pool.plan.overlaps:
-            job.finish = partial(self._finish_in_sequence, job.finish)
-
-    def _finish_in_sequence(self, finish: Finish, job: Job, outcome: JobAnswer | TsdError) -> None:
-        if isinstance(outcome, JobAnswer) and outcome.head:
-            ended = {n.lower(): v for n, v in unpack_fields(outcome.head)[1]}
-            names = ended.get(self._sequence_end, b"").decode("latin-1")
-            if names and isinstance(self.batcher, SequenceBatcher):
-                self.batcher.end(names.split(";"))
-        finish(job, outcome)
 
     # The operator's verbs; see operations.py.
 
@@ -303,9 +285,8 @@ class Model:
                     self._release(job)
                 else:
                     self._fail(job, WorkerDied("Worker died.", why=worker.exit_text))
-        if isinstance(self.batcher, SequenceBatcher):
-            for job in self.batcher.forget_worker(worker):
-                self._fail(job, WorkerDied("Worker died.", why=worker.exit_text))
+        for job in self.batcher.forget_worker(worker):
+            self._fail(job, WorkerDied("Worker died.", why=worker.exit_text))
         if again:
             self.batcher.requeue(again)
 

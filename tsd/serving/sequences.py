@@ -11,12 +11,14 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
-from tsd.errors import QueueFull
+from tsd.errors import BadRequest, QueueFull, TsdError
+from tsd.ipc.layout import unpack_fields
 from tsd.models.description import SequenceSettings
 from tsd.serving.batcher import BatchLimits, leaves_at
-from tsd.serving.job import Job
+from tsd.serving.job import Finish, Job, JobAnswer
 from tsd.serving.worker_handle import WorkerHandle
 
 # A request for the model's description is of no sequence: it has this name, goes alone to any
@@ -62,11 +64,14 @@ class SequenceBatcher:
         self,
         limits: BatchLimits,
         settings: SequenceSettings,
+        end_header: bytes,
         workers: Workers,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.limits = limits
         self._settings = settings
+        # The header, in small letters, by which an answer ends sequences; empty: none does.
+        self._end_header = end_header
         self._workers = workers
         self._loop = loop
         self._sequences: dict[str, Sequence] = {}
@@ -80,13 +85,17 @@ class SequenceBatcher:
 
     def submit(self, job: Job) -> None:
         """Put the job behind the others of its sequence; QueueFull where there is no place."""
+        if job.sequence is None:
+            raise BadRequest("The request belongs to no sequence.")
         now = time.monotonic()
-        sequence = self._sequences.get(job.sequence or "")
+        sequence = self._sequences.get(job.sequence)
         if sequence is None:
-            sequence = self._begin(job.sequence or "", now)
+            sequence = self._begin(job.sequence, now)
         elif len(sequence.waiting) >= self._settings.queue_size:
             raise QueueFull(f"{len(sequence.waiting)} requests of the sequence wait")
         job.queued_at = sequence.used_at = now
+        if self._end_header:
+            job.finish = partial(self._finish, job.finish)
         sequence.waiting.append(job)
         self.wake()
 
@@ -118,6 +127,13 @@ class SequenceBatcher:
             sequence.used_at = time.monotonic()
             if not sequence.takes_place:
                 self.end([sequence.id])
+
+    def _finish(self, finish: Finish, job: Job, outcome: JobAnswer | TsdError) -> None:
+        """Before the answer goes on: see which sequences it ends."""
+        if isinstance(outcome, JobAnswer) and outcome.head:
+            said = {name.lower(): value for name, value in unpack_fields(outcome.head)[1]}
+            self.end(said.get(self._end_header, b"").decode("latin-1").split(";"))
+        finish(job, outcome)
 
     def end(self, names: Iterable[str]) -> None:
         """The handler has ended these sequences: their places are free, unless more waits."""

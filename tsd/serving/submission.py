@@ -11,7 +11,7 @@ from itertools import count
 from uuid import uuid4
 
 from tsd.errors import NoRoom, TsdError
-from tsd.ipc.layout import NO_INPUTS, body_offset, pack_fields, slot_bytes
+from tsd.ipc.layout import NO_INPUTS, pack_fields, slot_bytes, write_head
 from tsd.ipc.segment import Slot
 from tsd.serving.job import AnswerPart, Job, JobAnswer
 from tsd.serving.model import Model
@@ -69,10 +69,8 @@ class Submission:
             self._submit()
 
     def _place(self, slot: Slot) -> None:
-        job, view = self.job, self._model.arena_view
-        view[slot.offset : slot.offset + len(job.head)] = job.head
-        begin = slot.offset + body_offset(len(job.head))
-        room = view[begin : begin + len(job.body)]
+        job = self.job
+        room = write_head(self._model.arena_view, slot.offset, job.head, len(job.body))
         room[:] = job.body
         job.slot, job.body = slot, room
 

@@ -30,6 +30,7 @@ from tsd.ipc.layout import (
     pack_text,
     slot_bytes,
     unpack_header,
+    write_head,
 )
 from tsd.worker.codec import Answer
 
@@ -133,9 +134,7 @@ class Outbox:
         raise SystemExit(0)
 
     def _write(self, answer: OutgoingAnswer, offset: int) -> OutgoingAnswer:
-        begin = offset + body_offset(len(answer.head))
-        self._segment[offset : offset + len(answer.head)] = answer.head
-        self._segment[begin : begin + len(answer.body)] = answer.body
+        write_head(self._segment, offset, answer.head, len(answer.body))[:] = answer.body
         return answer._replace(offset=offset)
 
 

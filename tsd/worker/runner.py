@@ -99,7 +99,7 @@ class Runner:
         while notice := self._next_notice():
             header = unpack_header(notice)
             if header.kind == NoticeKind.STOP:
-                return
+                break
             if header.kind == NoticeKind.BATCH:
                 self._answer(header, unpack_batch(notice, header.rows, self.arena))
         self._metrics.send()

@@ -8,10 +8,10 @@ from typing import cast
 import pytest
 
 from tests.unit.serving.test_batcher import FakeLoop, make_job
-from tsd.errors import QueueFull
+from tsd.errors import BadRequest, QueueFull
 from tsd.models.description import SequenceSettings
 from tsd.serving.batcher import BatchLimits
-from tsd.serving.job import Job
+from tsd.serving.job import Job, JobAnswer
 from tsd.serving.sequences import DESCRIPTION_SEQUENCE, SequenceBatcher
 from tsd.serving.worker_handle import WorkerHandle
 
@@ -25,7 +25,7 @@ class Scene:
         self.batches: list[tuple[str, list[int]]] = []
         settings = SequenceSettings(max_sequences=most, queue_size=2, idle_s=60.0, life_s=0.0)
         loop = cast(asyncio.AbstractEventLoop, self.loop)
-        self.batcher = SequenceBatcher(BatchLimits(rows, wait_s, 10), settings, self, loop)
+        self.batcher = SequenceBatcher(BatchLimits(rows, wait_s, 10), settings, b"end", self, loop)
 
     def free_workers(self) -> list[tuple[WorkerHandle, int]]:
         return [(cast(WorkerHandle, name), self.rows) for name in self.free]
@@ -154,3 +154,25 @@ def test_a_request_for_a_description_goes_alone_and_takes_no_place() -> None:
     scene.finish("w", described)
     assert scene.turn() == [("w", [3])]
     assert scene.batcher.waiting == []
+
+
+def test_a_header_of_an_answer_ends_the_sequences_that_it_names() -> None:
+    scene = Scene("w", most=2)
+    outcomes: list[object] = []
+    job = make_job(1, sequence="a", finish=lambda _job, outcome: outcomes.append(outcome))
+    scene.batcher.submit(job)
+    scene.submit(2, "b").is_done = True
+    scene.batcher.remove_done()
+    scene.turn()
+    answer = JobAnswer(200, b"\0End\0a;b", b"x")
+    job.finish(job, answer)
+    scene.finish("w", job)
+    assert outcomes == [answer]
+    # Both places are free again.
+    scene.submit(3, "c")
+    scene.submit(4, "d")
+
+
+def test_a_request_of_no_sequence_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        Scene("w").batcher.submit(make_job(1))
