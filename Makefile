@@ -9,7 +9,8 @@ TS_MODULES = $(shell cd tsd/worker && find ts -name '*.py' ! -name '__init__.py'
   | sed 's,\.py$$,,; s,/,.,g; s,^,-m ,')
 EXTRAS := runtime,develop,examples
 
-.PHONY: install demo serve format check proto types unit integration test bench bench-quick clean
+
+.PHONY: install demo serve format check proto completions types unit integration test system bench bench-quick deb clean
 
 install: $(STAMP)
 
@@ -34,6 +35,10 @@ format: install
 proto: install
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tsd/grpc/protos/*.proto
 
+# Only after a change to the command line; what comes of it is kept in git.
+completions: install
+	$(BIN)/python packaging/completions/generate.py
+
 types: install
 	$(BIN)/mypy
 	$(BIN)/mypy $(TS_MODULES)
@@ -51,11 +56,20 @@ integration: install
 
 test: check integration
 
+# On machines with a real systemd, booted here: root's alone. SUITE=trixie tests one Debian.
+system: install deb
+	$(BIN)/python -m tests.system.root $(SUITE)
+	$(BIN)/pytest tests/system
+
 bench: install
 	$(BIN)/python -m benchmarks
 
 bench-quick: install
 	$(BIN)/python -m benchmarks --quick
+
+# build/deb/*.deb; VERSION=… builds another version, ARCH=arm64 for another machine.
+deb:
+	VERSION='$(VERSION)' ARCH='$(ARCH)' packaging/deb/build
 
 clean:
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -49,7 +49,8 @@ class CommandParser(CommandLineParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         # The intermixing parse comes back here, once for the options and once for the words.
-        if self._is_intermixing:
+        # A command with verbs of its own leaves that to them: argparse cannot intermix it.
+        if self._is_intermixing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._is_intermixing = True
         return self.parse_known_intermixed_args(args, namespace)
@@ -131,6 +132,7 @@ def _register(parser: Parser) -> None:
     add("--initial-workers", type=_count, metavar="N", default=1, help="workers to start (1)")
     add("--response-timeout", type=_count, metavar="S", help="seconds a batch may take")
     add("--startup-timeout", type=_count, metavar="S", help="seconds a worker may take to start")
+    add("--runtime", metavar="NAME", help="the interpreter of its workers: `tsctl runtime list`")
     _add_no_wait(parser)
 
 
@@ -168,6 +170,45 @@ def _predict(parser: Parser) -> None:
     add("-o", "--output", type=Path, metavar="OUT", help="write the answer to this file")
 
 
+def _run(parser: Parser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="demo, a model's name, or an archive to register first")
+    add("file", metavar="FILE", nargs="?", help="the input; - is standard input")
+
+
+def _runtime(parser: Parser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
+    for name, (purpose, add_arguments) in RUNTIME_VERBS.items():
+        verb = verbs.add_parser(name, help=purpose, description=purpose + ".")
+        add_arguments(verb)
+        _add_global(verb)
+
+
+def _runtime_add(parser: Parser) -> None:
+    what = "a Python interpreter, or the folder of a virtual or conda environment"
+    parser.add_argument("path", metavar="PATH", help=what)
+    _add_runtime_options(parser, "default: that of its environment")
+
+
+def _runtime_create(parser: Parser) -> None:
+    add = parser.add_argument
+    add("kind", metavar="BUILD", nargs="?", default="auto", help=BUILDS)
+    add("--torch", metavar="VERSION", help="default: the newest of those that were tested")
+    add("--python", metavar="PATH", help="default: the daemon's own interpreter")
+    add("--index-url", metavar="URL", help=INDEX)
+    add("--wheels", metavar="FOLDER", help="take all packages from this folder")
+    _add_runtime_options(parser, "default: the build")
+
+
+def _runtime_one(parser: Parser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the runtime's name")
+
+
+def _add_runtime_options(parser: Parser, name: str) -> None:
+    parser.add_argument("--name", metavar="NAME", help=name)
+    parser.add_argument("--default", action="store_true", help="for models that name no runtime")
+
+
 def _logs(parser: Parser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", help="only the lines of this model")
@@ -202,6 +243,14 @@ def _migrate(parser: Parser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the settings there")
 
 
+def _bugreport(parser: Parser) -> None:
+    from pathlib import Path
+
+    add = parser.add_argument
+    add("-o", "--output", type=Path, metavar="FILE", help="default: a new file in this folder")
+    add("-f", "--force", action="store_true", help="replace a file of that name")
+
+
 def _nothing(parser: Parser) -> None:
     """For commands that take no arguments of their own."""
 
@@ -222,6 +271,18 @@ def _count(word: str) -> int:
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
+BUILDS = "cpu, cu126, cu130 and so on; auto (default): by this machine's NVIDIA driver"
+INDEX = "where pip finds torch; {build} in it is replaced; default: runtimes.index_url, else pip's"
+
+RUNTIME_VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
+    "list": ("Show the interpreters that can run models", lambda _: None),
+    "add": ("Check an interpreter that has torch, and know it from now on", _runtime_add),
+    "create": ("Make a virtual environment with torch, with pip", _runtime_create),
+    "check": ("Check a runtime anew", _runtime_one),
+    "set-default": ("Choose the runtime of models that name none", _runtime_one),
+    "remove": ("Forget a runtime; one that was created is deleted", _runtime_one),
+}
+
 COMMANDS = {
     "register": Command("Make a model known and start its workers", "change", _register),
     "unregister": Command("Stop a model and forget it", "change", _unregister),
@@ -231,7 +292,12 @@ COMMANDS = {
     "describe": Command("Show one model: settings, workers, last error", "describe", _describe),
     "status": Command("Show how the daemon does", "status", _nothing),
     "predict": Command("Send one input to a model and print its answer", "predict", _predict),
+    "run": Command("Register a model if need be, and send it one input", "run", _run),
     "logs": Command("Show the daemon's log", "logs", _logs),
+    "runtime": Command("Add, make, check and remove interpreters", "runtime", _runtime),
+    "reload": Command("Have the daemon read its configuration again", "reload", _nothing),
+    "doctor": Command("Look for what is wrong on this machine", "doctor", _nothing),
+    "bugreport": Command("Collect what a bug report needs", "bugreport", _bugreport),
     "migrate": Command("Translate TorchServe's config.properties", "migrate", _migrate),
     "pack": Command("Make a model archive; needs no daemon", "pack", _pack),
 }

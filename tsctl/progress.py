@@ -26,6 +26,8 @@ def phase_text(record: Json) -> str:
         words.append("/".join(cell(record[k]) for k in ("model", "version") if record.get(k)))
     if record.get("wanted"):
         words.append(f"({cell(record.get('ready'))} of {cell(record['wanted'])} workers ready)")
+    if record.get("line"):
+        words.append(cell(record["line"]))
     return " ".join(words)
 
 
@@ -34,11 +36,12 @@ class PlainProgress:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._phase = ""
+        self._phase: tuple[object, ...] = ()
 
     def show(self, record: Json) -> None:
-        if record.get("phase") != self._phase:
-            self._phase = str(record.get("phase"))
+        phase = (record.get("phase"), record.get("line"))
+        if phase != self._phase:
+            self._phase = phase
             print(phase_text(record), file=self._stream, flush=True)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from tsd import log, process, systemd
+from tsd import journal, log, process, systemd
 from tsd.config import OPTIONS, load, render
 from tsd.daemon import Daemon
 from tsd.errors import ConfigError, TsdError
@@ -21,6 +21,8 @@ from tsd.migration import migrate
 from tsd.settings import Config
 
 EXIT_STARTUP, EXIT_CONFIG = 1, 78
+# Nothing was asked for so long (exit_on_idle_s): the next connection is to start it again.
+EXIT_IDLE = 79
 
 HELP = {
     "--model-store": "the folder that archives come from",
@@ -34,11 +36,12 @@ HELP = {
     "--grpc": "ADDR:PORT for predictions by gRPC, or none",
     "--grpc-management": "ADDR:PORT for managing models by gRPC, or none",
     "--log-level": "debug, info, warning, error or critical",
+    "--exit-on-idle": "leave when nothing was asked for so long (30s, 10min, 1h); under systemd",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the daemon; its exit status: 0, 1 (did not start), 2 (usage) or 78 (configuration)."""
+    """Run the daemon; its exit status: see EXIT STATUS in tsd(8)."""
     try:
         return _run(vars(_parser().parse_args(arguments)))
     except TsdError as error:
@@ -62,20 +65,21 @@ def _run(given: dict[str, Any]) -> int:
         sys.stdout.write("tsd: the configuration is valid\n")
     if given["check_config"] or given["print_config"]:
         return 0
-    _serve(loaded.config, environment, lambda: load(given, environment.variables, places).config)
-    return 0
+    return _serve(
+        loaded.config, environment, lambda: load(given, environment.variables, places).config
+    )
 
 
-def _serve(config: Config, environment: systemd.Environment, reload: Callable[[], Config]) -> None:
-    journal = log.find_journal(config.log.format, sys.stderr, environment.journal_stream)
-    started = log.start(config.log, journal, sys.stderr)
+def _serve(config: Config, environment: systemd.Environment, reload: Callable[[], Config]) -> int:
+    way = journal.find_journal(config.log.format, sys.stderr, environment.journal_stream)
+    started = log.start(config.log, way, sys.stderr)
     process.set_title("tsd")
 
-    async def run() -> None:
-        await Daemon(config, environment, started, reload).run()
+    async def run() -> bool:
+        return await Daemon(config, environment, started, reload).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
+        return EXIT_IDLE if runner.run(run()) else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tsd.addresses import GRPC_DOORS, HTTP_DOORS, check_door, open_to_others
+from tsd.durations import seconds
 from tsd.errors import ConfigError
 from tsd.properties.translation import DEFAULTS_ORIGIN, Translation, translate
 from tsd.settings import Config, Given
@@ -37,11 +38,12 @@ OPTIONS = {
     "--grpc": "doors.grpc",
     "--grpc-management": "doors.grpc_management",
     "--log-level": "log.level",
+    "--exit-on-idle": "exit_on_idle_s",
 }
 """Options of the command line that are settings, too."""
 
 RESTART_KEYS = (
-    *("runtime_dir", "state_dir", "python", "models", "http.backlog"),
+    *("runtime_dir", "state_dir", "python", "models", "http.backlog", "exit_on_idle_s"),
     *HTTP_DOORS,
     *GRPC_DOORS,
     *("doors.remote", "torchserve.snapshot", "torchserve.snapshot_dir"),
@@ -53,7 +55,7 @@ RESTART_KEYS = (
     *("metrics.mode", "metrics.file", "metrics.auto_detect", "metrics.system"),
     *("metrics.interval_s", "metrics.folder", "metrics.max_series"),
     *("log.format", "log.kept_records", "log.folder", "log.file_bytes", "log.kept_files"),
-    *("tls.grpc", "grpc.max_streams"),
+    *("tls.grpc", "grpc.max_streams", "grpc.max_calls", "grpc.max_connections"),
     *("grpc.max_connection_age_s", "grpc.max_connection_age_grace_s"),
 )
 """Settings that a reload cannot change."""
@@ -257,6 +259,8 @@ def _checked(key: str, given: Given) -> object:
     if is_variable and isinstance(SETTINGS[key].default, tuple):
         said = [word.strip() for word in str(said).split(",")]
     try:
+        if key.endswith("_s") and isinstance(said, str):
+            said = seconds(said)
         value: object = msgspec.convert(
             said,
             SETTINGS[key].type,
@@ -315,11 +319,16 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
     _check_remote(config, origins)
 
 
-def _check_remote(config: Config, origins: Mapping[str, str]) -> None:
+def admits_others(config: Config) -> bool:
+    """Whether doors may be open to other machines."""
     remote = config.doors.remote
-    if remote == "anyone" or (remote == "with-token" and config.access.tokens):
+    return remote == "anyone" or (remote == "with-token" and config.access.tokens)
+
+
+def _check_remote(config: Config, origins: Mapping[str, str]) -> None:
+    if admits_others(config):
         return
-    lacking = "doors.remote is no" if remote == "no" else "access.tokens is false"
+    lacking = "doors.remote is no" if config.doors.remote == "no" else "access.tokens is false"
     for key in open_to_others(values(config)):
         raise ConfigError(
             f"{origins[key]}: {key} cannot be {values(config)[key]!r}",

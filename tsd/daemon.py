@@ -1,38 +1,48 @@
 """The daemon: makes the parts, joins them, starts and stops them in order.
 
 Start: fork server, models, control socket, listeners, then ready. Stop: the same list backwards,
-draining. Signals, the watchdog and reloads are handled here."""
+draining. Signals and reloads are handled here."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from tsd import process, systemd, tls
+from tsd import process, programs, systemd, tls
 from tsd.api import readings
-from tsd.api.access import CONTROL
 from tsd.api.cors import with_cors
 from tsd.api.management import Management
 from tsd.api.observe import DaemonFacts, Observe
 from tsd.api.openapi import OpenApi
 from tsd.api.predictions import Predictions
+from tsd.api.reload import Reloaded
+from tsd.api.reload import routes as reload_routes
 from tsd.api.routes import Router, Routes
+from tsd.api.runtimes import RuntimeRoutes
 from tsd.api.table import Handlers, Table
 from tsd.api.tokens import make_tokens
+from tsd.cgroups import Cgroups, handed_over, limits_of
 from tsd.config import RESTART_KEYS, changed, reloaded
 from tsd.devices import VISIBLE_GPUS, find_devices
-from tsd.doors import Doors
+from tsd.doors import Doors, check_inherited
 from tsd.errors import TsdError
+from tsd.heartbeat import Heartbeat
+from tsd.idle import IdleWatch
 from tsd.log import Log, get_logger
 from tsd.measuring import Measuring
 from tsd.models.startup import models_at_start
 from tsd.operations import Operations
+from tsd.runtime_operations import RuntimeOperations
+from tsd.runtimes.book import Runtime, Runtimes, own_interpreter
 from tsd.serving.fork_server import ForkServer
+from tsd.serving.fork_servers import ForkServers
 from tsd.serving.model import ModelState
 from tsd.serving.plan import Machine
 from tsd.serving.registry import Registry
@@ -40,12 +50,8 @@ from tsd.serving.worker_output import WorkerOutput
 from tsd.settings import Config
 from tsd.snapshots import Snapshots
 
-if TYPE_CHECKING:
-    from tsd.grpc.server import GrpcDoors
-
 LAST_ANSWERS_S = 5.0
-EXTEND_S = 30.0
-REAP_S = 2.0
+REAP_S = 0.5
 
 log = get_logger()
 
@@ -68,14 +74,22 @@ class Daemon:
         self._state = "starting"
         self._started_at = time.monotonic()
         self._stop_asked = asyncio.Event()
+        self._has_idled = False
+        self._heartbeat = Heartbeat(
+            self._notifier,
+            systemd.watchdog_interval_s(environment),
+            lambda: self._state != "ready",
+        )
         self._registry = Registry()
-        self._fork_server = self._make_fork_server()
+        self._cgroups = Cgroups(handed_over(), limits_of(config.serving))
+        self._runtimes = Runtimes(config.state_dir, config.python, own_interpreter())
+        self._fork_servers = ForkServers(self._runtimes, self._make_fork_server)
         self._measuring = Measuring(
             config, lambda: readings.read(self._registry, self._doors.answered)
         )
         machine = Machine(
             config,
-            self._fork_server,
+            self._fork_servers,
             find_devices(environment.variables.get(VISIBLE_GPUS)),
             os.getpid(),
             on_metric=self._measuring.metrics.handlers.take,
@@ -84,18 +98,22 @@ class Daemon:
         self._snapshots = Snapshots(self._registry, lambda: self._config)
         self._operations = Operations(self._registry, machine, self._snapshots.after_change)
         self._management = Management(self._registry, self._operations)
+        self._runtime_operations = RuntimeOperations(
+            self._fork_servers, environment.for_children(), lambda: self._config, self._operations
+        )
         self._observe = self._make_observe()
-        self._grpc: GrpcDoors | None = None
         self._tokens = make_tokens(config.access)
+        inherited = systemd.inherited_sockets(environment)
+        check_inherited(inherited, config)
         self._doors = Doors(
             config,
-            systemd.inherited_sockets(environment),
+            inherited,
             with_cors(config.cors, Router(self._routes()).handle),
             self._measuring.on_answer,
         )
 
-    async def run(self) -> None:
-        """Start, serve until asked to stop, drain."""
+    async def run(self) -> bool:
+        """Start, serve until asked to stop, drain. Whether it leaves because nobody asked it."""
         folders = (self._config.runtime_dir, self._config.state_dir)
         locks = [process.lock_directory(folder) for folder in folders]
         try:
@@ -107,14 +125,16 @@ class Daemon:
         finally:
             for lock in locks:
                 os.close(lock)
+        return self._has_idled
 
     async def _start(self) -> None:
         wanted = models_at_start(self._config)
-        self._feed_watchdog()
+        self._heartbeat.start()
+        self._cgroups.take_over()
         self._reap_strangers()
         self._measuring.start(self._log.ring)
-        self._fork_server.start()
-        self._grpc = self._make_grpc()
+        await self._runtimes.read()
+        self._fork_servers.start_default()
         # Before anybody can ask for a change: it would be saved over what has not been read.
         await self._operations.restore()
         await self._doors.open_control()
@@ -127,53 +147,50 @@ class Daemon:
             sys.stdout.flush()
         settled = asyncio.ensure_future(self._operations.wait_until_settled())
         stopped = asyncio.ensure_future(self._stop_asked.wait())
-        while not settled.done() and not stopped.done():
-            self._notifier.extend_timeout(EXTEND_S)
-            self._notifier.status(self._status())
-            await asyncio.wait(
-                (settled, stopped), timeout=EXTEND_S / 2, return_when=asyncio.FIRST_COMPLETED
-            )
+        self._notifier.status(self._status())
+        await asyncio.wait((settled, stopped), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not self._stop_asked.is_set():
             self._state = "ready"
             self._notifier.ready(self._status())
             took_s = time.monotonic() - self._started_at
             log.info("ready in %.2f s: %s", took_s, self._status(), code="ready")
+            self._watch_idleness()
 
     async def _open_doors(self) -> None:
         if self._tokens is not None:
             self._tokens.publish()
         await self._doors.open_others()
-        if self._grpc is not None:
-            await self._grpc.open()
-        for door in self._addresses():
+        took_s = time.monotonic() - self._started_at
+        log.info("accepting after %.2f s", took_s, code="accepting")
+        await self._open_grpc()
+        for door in self._doors.addresses():
             log.info("listening on %s", door["address"], door=door["name"], code="listening")
 
     async def _stop(self) -> None:
         self._state = "draining"
         self._notifier.stopping()
         log.info("stopping: what has begun is finished", code="stopping")
+        self._observe.end_streams()
         await self._snapshots.at_shutdown()
-        drain_s = self._config.serving.drain_s
-        doors = [door for door in self._doors.open if door.name != CONTROL]
-        for door in doors:
-            door.listener.stop_accepting()
-        draining = [door.listener.drain(drain_s) for door in doors]
-        grpc = asyncio.ensure_future(self._grpc.drain(drain_s)) if self._grpc else None
-        cut = sum(await asyncio.gather(*draining))
-        if grpc is not None:
-            await grpc
+        drained = await self._doors.drain(self._config.serving.drain_s)
         await self._operations.drain_all(LAST_ANSWERS_S)
-        self._fork_server.stop()
-        await self._fork_server.wait_until_exited()
-        for door in self._doors.open:
-            door.listener.stop_accepting()
-            await door.listener.drain(LAST_ANSWERS_S)
-            door.listener.close()
-            if door.path is not None:
-                door.path.unlink(missing_ok=True)
-        log.info("stopped; %d connections were cut", cut, code="drained")
+        await self._fork_servers.stop()
+        await self._doors.close(LAST_ANSWERS_S)
+        words = (drained.answered, drained.cut)
+        log.info("drained n=%d; %d clients were cut", *words, n=drained.answered, code="drained")
         self._measuring.stop()
+
+    def _watch_idleness(self) -> None:
+        limit_s = self._config.exit_on_idle_s
+        if limit_s:
+            doors = self._doors
+            IdleWatch(limit_s, lambda: doors.asked, lambda: doors.is_busy, self._leave).look()
+
+    def _leave(self) -> None:
+        log.info("nothing was asked for %g s", self._config.exit_on_idle_s, code="idle")
+        self._has_idled = True
+        self._stop_asked.set()
 
     def _routes(self) -> dict[str, list[Routes]]:
         management, observe = self._management, self._observe
@@ -184,6 +201,8 @@ class Daemon:
             management=management.routes,
             metrics=observe.metrics_routes,
             operator=observe.operator_routes,
+            runtimes=RuntimeRoutes(self._runtime_operations).routes,
+            reload=reload_routes(self._reload),
             openapi=OpenApi(self._registry),
         )
         return Table(handlers, self._config, self._tokens).of_doors()
@@ -191,12 +210,12 @@ class Daemon:
     def _make_observe(self) -> Observe:
         return Observe(
             self._registry,
-            self._fork_server,
+            self._fork_servers,
             self._log.ring,
             DaemonFacts(
                 state=lambda: self._state,
                 connections=lambda: self._doors.connections,
-                doors=self._addresses,
+                doors=lambda: self._doors.addresses(),
                 log_dropped=lambda: self._log.dropped + self._measuring.files.dropped,
                 readings=self._measuring.readings,
                 torchserve_metrics=self._measuring.metrics,
@@ -209,14 +228,14 @@ class Daemon:
             ),
         )
 
-    def _make_grpc(self) -> GrpcDoors | None:
-        doors, is_tls = self._config.doors, self._config.tls.grpc
-        if doors.grpc == doors.grpc_management == "none":
-            return None
+    async def _open_grpc(self) -> None:
+        if not self._doors.has_grpc:
+            return
         # The library cares for forks that are none of its business, and logs without a bound.
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        # Loaded only where it is asked for: a large library, for memory and for the start.
+        # Loaded only where it is asked for, and while others are served: it is a large library.
+        await asyncio.to_thread(importlib.import_module, "tsd.grpc.server")
         from tsd.grpc.server import GrpcDoors, Parts
 
         parts = Parts(
@@ -224,24 +243,28 @@ class Daemon:
             self._management,
             self._observe.is_healthy,
             self._observe.is_ready,
-            identity=tls.read_identity(self._config.tls) if is_tls else None,
+            identity=tls.read_identity(self._config.tls) if self._config.tls.grpc else None,
             tokens=self._tokens,
         )
-        return GrpcDoors(self._config, parts)
+        await self._doors.open_grpc(lambda sockets: GrpcDoors(self._config, parts, sockets))
 
-    def _addresses(self) -> list[dict[str, str]]:
-        return self._doors.addresses() + (self._grpc.addresses() if self._grpc else [])
-
-    def _make_fork_server(self) -> ForkServer:
-        bound = log.bind(source="fork server")
+    def _make_fork_server(self, runtime: Runtime) -> ForkServer:
+        bound = log.bind(source="fork server", runtime=runtime.name)
         settings = self._config.log
         output = WorkerOutput(
-            lambda line: bound.warning("%s", line),
-            lambda lines: bound.warning("%d lines left out", lines, code="log_suppressed"),
+            lambda line: bound.warning("%s", line.text),
+            lambda n: bound.warning("%d lines left out", n, n=n, code="log_suppressed"),
             settings.worker_lines_per_s,
             settings.worker_line_bytes,
         )
-        return ForkServer(self._config.python, self._environment.for_children(), output)
+        environment = self._environment.for_children()
+        return ForkServer(
+            runtime.name,
+            Path(runtime.python),
+            environment,
+            output,
+            on_forked=lambda worker, pid: self._cgroups.place(worker.group, pid),
+        )
 
     def _status(self) -> str:
         models = list(self._registry)
@@ -254,19 +277,27 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_asked.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
-    def _reload(self) -> None:
-        """Read the configuration again; a bad one changes nothing."""
+    def _on_hangup(self) -> None:
+        # What is wrong has been told in the log.
+        with contextlib.suppress(TsdError):
+            self._reload()
+
+    def _reload(self) -> Reloaded:
+        """Read the configuration again; a bad one changes nothing, and raises ConfigError."""
         self._notifier.reloading()
         self._measuring.files.reopen()
         try:
-            config = self._load_again()
-            self._doors.renew_certificate(config.tls)
+            return self._apply(self._load_again())
         except TsdError as error:
             log.error("reload failed: %s", error, why=error.why, code="reload_failed")
+            raise
+        finally:
             self._tell_state()
-            return
+
+    def _apply(self, config: Config) -> Reloaded:
+        self._doors.renew_certificate(config.tls)
         keys = changed(self._config, config)
         late = [key for key in keys if key in RESTART_KEYS]
         config = reloaded(self._config, config)
@@ -275,10 +306,11 @@ class Daemon:
         for door in self._doors.open:
             door.listener.limits = config.http
         self._operations.configure(config)
+        self._cgroups.configure(limits_of(config.serving))
         log.info("reloaded: %s", ", ".join(keys) or "nothing changed", code="reloaded")
         if late:
             log.warning("these need a restart: %s", ", ".join(late), code="restart_needed")
-        self._tell_state()
+        return Reloaded([key for key in keys if key not in late], late)
 
     def _tell_state(self) -> None:
         """A reload is over; before the models are, or after they were, that is not `ready`."""
@@ -290,13 +322,7 @@ class Daemon:
     def _reap_strangers(self) -> None:
         """What handlers leave behind comes to the subreaper. (uvloop keeps SIGCHLD to itself.)"""
         asyncio.get_running_loop().call_later(REAP_S, self._reap_strangers)
+        self._cgroups.sweep()
         workers = [w for model in self._registry for w in model.pool.workers.values()]
         known = {pid for worker in workers for pid in worker.pids}
-        process.reap_all_but(known | {self._fork_server.pid})
-
-    def _feed_watchdog(self) -> None:
-        """Fed from the loop: when the loop is stuck, systemd restarts the daemon."""
-        interval_s = systemd.watchdog_interval_s(self._environment)
-        if interval_s is not None:
-            self._notifier.watchdog()
-            asyncio.get_running_loop().call_later(interval_s, self._feed_watchdog)
+        process.reap_all_but(known | self._fork_servers.pids | programs.pids)

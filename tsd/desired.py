@@ -75,7 +75,9 @@ class Desired:
             try:
                 await asyncio.to_thread(state.save, self._folder, desired)
             except OSError as error:
-                log.error("state not saved: %s", error, code="state_write_failed")
+                log.error(
+                    "state not saved: %s", error, errno=error.errno, code="state_write_failed"
+                )
                 raise StateNotSaved(
                     "The change could not be saved and was not made.",
                     why=str(error.strerror),

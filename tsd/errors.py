@@ -138,6 +138,25 @@ class RequirementsFailed(TsdError):
     torchserve_type = "ModelException"
 
 
+class UnknownRuntime(BadRequest):
+    """No runtime of that name."""
+
+    code = "unknown_runtime"
+
+
+class RuntimeRefused(TsdError):
+    """An interpreter that cannot run workers, or an environment that could not be made."""
+
+    status, grpc_status, code = 400, "FAILED_PRECONDITION", "runtime_refused"
+
+
+class RuntimeInUse(TsdError):
+    """The runtime is not to be changed: models use it, or it is not the operator's."""
+
+    status, grpc_status, code = 409, "FAILED_PRECONDITION", "runtime_in_use"
+    torchserve_type = "ConflictStatusException"
+
+
 class AlreadyRegistered(TsdError):
     """That version of that model is registered."""
 
@@ -167,6 +186,12 @@ class Unavailable(TsdError):
 
     status, grpc_status, code = 503, "UNAVAILABLE", "unavailable"
     torchserve_type = "ServiceUnavailableException"
+
+
+class NoRuntime(Unavailable):
+    """No interpreter that has torch is known."""
+
+    grpc_status, code = "FAILED_PRECONDITION", "no_runtime"
 
 
 class NoWorkers(Unavailable):
@@ -284,7 +309,7 @@ class StateNotSaved(TsdError):
 class ConfigError(TsdError):
     """The configuration is wrong; the daemon does not start (exit status 78, EX_CONFIG)."""
 
-    code = "config"
+    status, grpc_status, code = 400, "INVALID_ARGUMENT", "config"
 
 
 class StartupError(TsdError):

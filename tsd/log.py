@@ -1,38 +1,29 @@
 """The daemon's log: one record at a time, to the journal, a terminal, a file or a pipe.
 
 Whoever logs says what happened and about which model, version, worker or request; how that looks
-and where it goes is decided here. A slow or absent reader costs records, never time. The newest
-records are kept for `tsctl logs`."""
+as text, and where it goes, is decided here; the journal's own form is in journal.py. A slow or
+absent reader costs records, never time. The newest records are kept for `tsctl logs`."""
 
 from __future__ import annotations
 
-import array
 import errno
-import fcntl
 import json
 import logging
 import os
 import select
-import socket
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
-JOURNAL_PATH = "/run/systemd/journal/socket"
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
-PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 KEPT_CHARACTERS = 8_192
 """How much of one value the ring keeps."""
-FIELD_CHARACTERS = 64
-"""journald ignores longer field names."""
 
 Record = dict[str, Any]
 """`time` (seconds since 1970), `level`, `text`, and whatever else the line is about."""
@@ -49,19 +40,10 @@ class Settings(Protocol):
     def kept_records(self) -> int: ...
 
 
-class DatagramSocket(Protocol):
-    """The part of a socket that the journal needs."""
+class Journal(Protocol):
+    """The way to the journal: journal.JournalSocket fits."""
 
-    def sendmsg(
-        self,
-        buffers: Iterable[bytes],
-        ancdata: Iterable[tuple[int, int, Any]],
-        flags: int,
-        address: str,
-        /,
-    ) -> int: ...
-
-    def close(self) -> None: ...
+    def write(self, record: Mapping[str, Any], /) -> None: ...
 
 
 class Log:
@@ -123,32 +105,7 @@ class LogRing:
         return lambda: self._subscribers.remove(callback)
 
 
-class JournalSocket:
-    """journald's native protocol: one datagram a record, or a sealed memory file."""
-
-    def __init__(self, datagrams: DatagramSocket, path: str = JOURNAL_PATH) -> None:
-        self._datagrams = datagrams
-        self._path = path
-
-    def write(self, record: Record) -> None:
-        """Raises OSError when the journal does not take it at once."""
-        datagram = journal_datagram(record)
-        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-        try:
-            self._datagrams.sendmsg([datagram], [], flags, self._path)
-        except OSError as error:
-            if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
-                raise
-            with _sealed_file(datagram) as descriptor:
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))
-                self._datagrams.sendmsg([b""], [rights], flags, self._path)
-
-    def close(self) -> None:
-        """Records that still come are counted as dropped."""
-        self._datagrams.close()
-
-
-def start(settings: Settings, journal: JournalSocket | None, stream: TextIO) -> Log:
+def start(settings: Settings, journal: Journal | None, stream: TextIO) -> Log:
     """From here on every logger, structlog's or the standard library's, writes to this one log."""
     write = journal.write if journal else _stream_writer(settings.format, stream)
     log = Log(settings.level, LogRing(settings.kept_records), write)
@@ -165,27 +122,6 @@ def start(settings: Settings, journal: JournalSocket | None, stream: TextIO) -> 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
     """A logger to call and to `bind` fields to; it may be had before the log is started."""
     return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger())
-
-
-def find_journal(chosen: str, stream: TextIO, journal_stream: str) -> JournalSocket | None:
-    """The journal, if it was chosen, or if nothing was and `stream` already leads to it."""
-    if chosen == "journal" or (chosen == "auto" and _leads_to(stream, journal_stream)):
-        return JournalSocket(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
-    return None
-
-
-def journal_datagram(record: Mapping[str, Any]) -> bytes:
-    """The record's fields as journald reads them; a traceback follows the message's first line."""
-    text = "\n".join(str(record[key]) for key in ("text", "exception") if record.get(key))
-    fields = [
-        _journal_field("MESSAGE", text),
-        _journal_field("PRIORITY", PRIORITIES.get(record["level"], 6)),
-        _journal_field("SYSLOG_IDENTIFIER", "tsd"),
-    ]
-    for key, value in record.items():
-        if key not in ("time", "level", "text", "exception") and value is not None:
-            fields.append(_journal_field(_field_name(key), value))
-    return b"".join(fields)
 
 
 def text_line(record: Mapping[str, Any], *, has_colour: bool = False) -> str:
@@ -283,52 +219,6 @@ def _room_check(stream: TextIO) -> Callable[[], bool]:
 def _json_line(record: Record) -> str:
     when = datetime.fromtimestamp(record["time"], UTC).isoformat(timespec="microseconds")
     return json.dumps({**record, "time": when}, default=str)
-
-
-def _leads_to(stream: TextIO, journal_stream: str) -> bool:
-    """Whether the stream is the one that systemd connected to the journal."""
-    try:
-        found = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # no descriptor behind it
-        return False
-    return journal_stream == f"{found.st_dev}:{found.st_ino}"
-
-
-def _field_name(key: str) -> str:
-    """A journal field name for a record's key; `code` names what happened."""
-    if key == "code":
-        return "TSD_EVENT"
-    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in key.upper())
-    return f"TSD_{name}"[:FIELD_CHARACTERS]
-
-
-def _journal_field(name: str, value: object) -> bytes:
-    """A value with line breaks is preceded by its length, so it cannot start a field of its own."""
-    content = value if isinstance(value, bytes) else _bytes(str(value))
-    if b"\n" not in content:
-        return b"%s=%s\n" % (name.encode(), content)
-    return b"%s\n%s%s\n" % (name.encode(), len(content).to_bytes(8, "little"), content)
-
-
-def _bytes(text: str) -> bytes:
-    """The bytes that were decoded to this text; what never was bytes is spelled out."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace")
-
-
-@contextmanager
-def _sealed_file(content: bytes) -> Iterator[int]:
-    """A memory file that nobody can change any more, which is what journald asks for."""
-    descriptor = os.memfd_create("tsd-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(content)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _quoted(value: object) -> str:

@@ -28,9 +28,10 @@ MAX_WAITING = 10_000
 MAX_AT_ONCE = 1_000
 STOP_S = 5.0
 FIRST_WORKER_ID = 9000
+"""TorchServe's first worker listens on this port, and it is in names that dashboards know."""
 # TorchServe's workers print what their handlers raise; tsd's tell the daemon.
 SOURCES_BY_CODE = {"handler_raised": "stdout"}
-"""TorchServe's first worker listens on this port, and it is in names that dashboards know."""
+PRINTED_LEVELS = {"stdout": "INFO", "stderr": "WARN"}
 LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "error": "ERROR"}
 KNOWN_FIELDS = {"time", "level", "text", "exception", "source"}
 
@@ -90,16 +91,17 @@ class LogFiles:
 
     def record(self, record: Record) -> None:
         """A record of the log: what a worker printed goes to a file of its own."""
-        level = LEVELS.get(record["level"], "ERROR")
         source = record.get("source") or SOURCES_BY_CODE.get(str(record.get("code")))
-        if "worker" in record and source in ("stdout", "stderr"):
+        if "worker" in record and source in PRINTED_LEVELS:
             name = worker_name(record["worker"], record["model"], record["version"])
-            # The thread says what the other fields would.
-            text = "\n".join(map(escaped, str(record["text"]).split("\n")))
-            line, file = f"{name}-{source} MODEL_LOG - {text}", MODELS
+            # The thread says what the other fields would, and the stream is the level.
+            head = f"[{PRINTED_LEVELS[source]:5}] {name}-{source} MODEL_LOG"
+            for line in _lines(str(record["text"]), record):
+                self._put(MODELS, f"{head} - {line}", record["time"])
         else:
-            line, file = "main tsd - " + "\n".join(_text_lines(record)), DAEMON
-        self._put(file, f"[{level:5}] {line}", record["time"])
+            level = LEVELS.get(record["level"], "ERROR")
+            text = "\n".join(_text_lines(record))
+            self._put(DAEMON, f"[{level:5}] main tsd - {text}", record["time"])
 
     def _put(self, name: str, text: str, at: float | None = None) -> None:
         if name in self._paths:
@@ -192,7 +194,10 @@ class _File:
 def _text_lines(record: Record) -> list[str]:
     """The record's text and its other fields; a traceback below it."""
     fields = [f"{key}={value}" for key, value in record.items() if key not in KNOWN_FIELDS]
-    text = " ".join([str(record["text"]), *fields])
-    exception = str(record.get("exception") or "")
+    return _lines(" ".join([str(record["text"]), *fields]), record)
+
+
+def _lines(text: str, record: Record) -> list[str]:
+    exception = record.get("exception")
     whole = f"{text}\n{exception}" if exception else text
     return [escaped(line) for line in whole.split("\n")]

@@ -75,7 +75,12 @@ class Measuring:
             try:
                 self._load = await loop.run_in_executor(None, system_load.measure)
             except OSError as error:
-                log.warning("the machine's load is not known: %s", error, code="load_unknown")
+                log.warning(
+                    "the machine's load is not known: %s",
+                    error,
+                    errno=error.errno,
+                    code="load_unknown",
+                )
             await asyncio.sleep(wait_s)
 
     async def _log(self) -> None:

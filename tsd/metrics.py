@@ -1,7 +1,7 @@
 """The figures of a model, counted in own slots, and the page that Prometheus reads.
 
 Counting costs some tenths of a microsecond; prometheus_client sees the figures only when the
-page is asked for. Names and labels are part of the interface: see tsd.8."""
+page is asked for. Names and labels are part of the interface: see tsd-metrics(7)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from tsd.desired import Desired
-from tsd.errors import AlreadyRegistered, BadRequest, Busy, TsdError
+from tsd.errors import (
+    AlreadyRegistered,
+    BadRequest,
+    Busy,
+    NoRuntime,
+    TsdError,
+    UnknownRuntime,
+)
 from tsd.log import get_logger
 from tsd.models.archive import default_name
 from tsd.models.description import RegisterOptions
@@ -90,7 +97,7 @@ class Operations:
         self._registry = registry
         self._after_change = after_change
         self._machine = machine
-        self._intake = Intake(machine.config, machine.fork_server.wait_for_versions)
+        self._intake = Intake(machine.config, machine.fork_servers.ready)
         self._desired = Desired(machine.config.state_dir)
         self._sources: dict[tuple[str, str], tuple[Origin, RegisterOptions]] = {}
         self._changing: set[str] = set()
@@ -99,6 +106,30 @@ class Operations:
         """Settings for the models that are registered from now on."""
         self._machine = replace(self._machine, config=config)
         self._intake.config = config
+
+    def check_runtime(self, name: str) -> None:
+        """Raise NoRuntime or UnknownRuntime where a model could not have that runtime."""
+        self._machine.fork_servers.runtimes.find(name)
+
+    @property
+    def runtimes_in_use(self) -> dict[str, list[str]]:
+        """Runtime -> the models that name it, or whose workers have it."""
+        used: dict[str, list[str]] = {}
+        for model in self._registry:
+            if model.runtime.name:
+                used.setdefault(model.runtime.name, []).append(f"{model.name}/{model.version}")
+        return used
+
+    async def try_again(self) -> None:
+        """A runtime has come: what could not start or be restored is tried now."""
+        for model in self._registry:
+            model.pool.try_again()
+        known = {(model.name, model.version) for model in self._registry}
+        for name, version, desired in list(self._desired):
+            if (name, version) not in known and name not in self._changing:
+                with self._change_of(name):
+                    await self._restore_one(name, version, desired)
+        self._restore_defaults()
 
     async def register(
         self,
@@ -117,6 +148,7 @@ class Operations:
             progress.phase("unpacking")
             newcomer = await self._intake.newcomer(origin, None, options)
             async with self._new_change_of(newcomer):
+                self.check_runtime(newcomer.description.runtime)
                 model = await self._enter(newcomer, options)
                 try:
                     if is_synchronous:
@@ -185,6 +217,12 @@ class Operations:
         await self._intake.discard_left_over(kept)
         for name, version, desired in wanted:
             await self._restore_one(name, version, desired)
+        if wanted:
+            workers = sum(desired.workers for _, _, desired in wanted)
+            log.info("%d models of the last run start", len(wanted), workers=workers, code="recovered")
+        self._restore_defaults()
+
+    def _restore_defaults(self) -> None:
         for name, version in self._desired.defaults.items():
             if name in self._registry.names:
                 self._registry.set_default_if_known(name, version)
@@ -198,7 +236,9 @@ class Operations:
                 log.info("%s: as it was left, not as at the first start", error)
             except Exception as error:  # noqa: BLE001 (whatever is wrong with one, others load)
                 why = getattr(error, "why", "")
-                log.error("model %s not loaded: %s", wanted.url, error, why=why)
+                log.error(
+                    "model %s not loaded: %s", wanted.url, error, why=why, code="model_not_loaded"
+                )
         await self._intake.discard_unused()
 
     async def _load_at_start(self, wanted: StartupModel) -> None:
@@ -253,7 +293,13 @@ class Operations:
             self._registry.check_free(description.name, description.version)
             # TorchServe calls only those loaded at the start that were named for it.
             is_from_start = at_start and not options.wins
-            model = Model(description, self._machine, is_from_start=is_from_start)
+            model = Model(
+                description,
+                self._machine,
+                is_from_start=is_from_start,
+                # Its number of workers was known before: clients have asked for it, and ask on.
+                is_returning=at_start or workers is not None,
+            )
         except (TsdError, OSError):
             await self._intake.discard(description.model_dir)
             raise
@@ -271,7 +317,7 @@ class Operations:
         try:
             with self._change_of(newcomer.description.name):
                 yield
-        except Busy:
+        except (Busy, NoRuntime, UnknownRuntime):
             await self._intake.discard(newcomer.description.model_dir)
             raise
 
@@ -294,6 +340,7 @@ class Operations:
         # Out of the book only when it is gone: the same version cannot come back meanwhile.
         await model.drain(drain_s)
         self._registry.remove(model)
+        self._machine.fork_servers.stop_unused(self.runtimes_in_use)
         origin, _ = self._sources.pop((model.name, model.version))
         await self._intake.discard(model.description.model_dir)
         await self._intake.discard_download(origin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,9 +12,11 @@ from msgspec import Meta
 MIB = 1024 * 1024
 
 Bytes = Annotated[int, Meta(ge=1, le=2**40)]
+BytesOrNone = Annotated[int, Meta(ge=0, le=2**50)]
 HeaderBytes = Annotated[int, Meta(ge=256, le=MIB)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000)]
+WeightOrNone = Annotated[int, Meta(ge=0, le=10_000)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Level = Literal["debug", "info", "warning", "error", "critical"]
 LogFormat = Literal["auto", "console", "text", "json", "journal"]
@@ -85,7 +86,9 @@ class GrpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_connection_age_grace_s: Annotated[
         SecondsOrNone, about("How long calls on them may go on; 0: to their end.")
     ] = 0.0
-    max_streams: Annotated[Count, about("Calls at once on all connections.")] = 1_000
+    max_streams: Annotated[Count, about("Calls at once on one connection; others wait.")] = 1_000
+    max_calls: Annotated[Count, about("Calls at once on all of them; others fail.")] = 10_000
+    max_connections: Annotated[Count, about("Open connections of one inherited socket.")] = 1_000
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +134,13 @@ class ServingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1
     max_gpus: Annotated[CountOrNone, about("GPUs that are used, of those that are there.")] = 64
     concurrent_calls: Annotated[Count, about("Calls of one asynchronous handler at once.")] = 100
+    model_memory_bytes: Annotated[
+        BytesOrNone, about("Memory of a model's workers, where systemd delegates it; 0: no limit.")
+    ] = 0
+    model_pids: Annotated[CountOrNone, about("Their processes and threads; 0: no limit.")] = 0
+    model_cpu_weight: Annotated[
+        WeightOrNone, about("Their share of busy processors, others have 100; 0: the same.")
+    ] = 0
     default_handler: Annotated[str, about("Handler of archives that name none.")] = ""
     envelope: Annotated[str, about("Request envelope: body, json, kserve, kservev2.")] = ""
     decode_input: Annotated[bool, about("Whether JSON and text reach handlers decoded.")] = True
@@ -167,6 +177,16 @@ class ArchiveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, about("Whether requirements.txt of archives is installed.")
     ] = False
     install_timeout_s: Annotated[Seconds, about("Longest installation of requirements.")] = 1_800.0
+
+
+class RuntimeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The interpreters that run workers, and how they are made."""
+
+    index_url: Annotated[
+        str, about("Where pip finds builds of torch: a URL; {build} is cpu, cu126, ...")
+    ] = ""
+    check_timeout_s: Annotated[Seconds, about("Longest trial of an interpreter.")] = 120.0
+    create_timeout_s: Annotated[Seconds, about("Longest making of an environment.")] = 3_600.0
 
 
 class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,7 +233,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "/run/tsd"
     )
     state_dir: Annotated[Path, about("Where the desired state is kept.")] = Path("/var/lib/tsd")
-    python: Annotated[Path, about("The interpreter that has torch.")] = Path(sys.executable)
+    python: Annotated[
+        Path | None, about("The default runtime: an interpreter that has torch.")
+    ] = None
+    exit_on_idle_s: Annotated[
+        SecondsOrNone, about("How long nothing may be asked before the daemon leaves; 0: for ever.")
+    ] = 0.0
     doors: DoorSettings = DoorSettings()
     tls: TlsSettings = TlsSettings()
     cors: CorsSettings = CorsSettings()
@@ -222,6 +247,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grpc: GrpcSettings = GrpcSettings()
     serving: ServingSettings = ServingSettings()
     archives: ArchiveSettings = ArchiveSettings()
+    runtimes: RuntimeSettings = RuntimeSettings()
     metrics: MetricsSettings = MetricsSettings()
     torchserve: TorchServeSettings = TorchServeSettings()
     log: LogSettings = LogSettings()

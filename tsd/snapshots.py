@@ -68,7 +68,9 @@ class Snapshots:
             try:
                 await asyncio.to_thread(_write, folder, name, content)
             except OSError as error:
-                log.error("snapshot not written: %s", error, code="snapshot_failed")
+                log.error(
+                    "snapshot not written: %s", error, errno=error.errno, code="snapshot_failed"
+                )
 
 
 def snapshot(name: str, now_ms: int, registry: Registry) -> dict[str, object]:

@@ -16,6 +16,8 @@ from tsd.settings import TlsSettings
 
 PACKAGE = "tsd[tls]"
 JKS_BEGINS = bytes.fromhex("feedfeed")
+HTTP_1_1, HTTP_2 = "http/1.1", "h2"
+"""What is spoken inside, as TLS names it."""
 OWN_DAYS = 365
 OWN_KEY_BITS = 2048
 
@@ -31,13 +33,14 @@ class Identity:
 class TlsDoor:
     """What TLS doors accept clients with."""
 
-    def __init__(self, identity: Identity) -> None:
-        self.context = self._current = server_context(identity)
+    def __init__(self, identity: Identity, protocol: str = HTTP_1_1) -> None:
+        self._protocol = protocol
+        self.context = self._current = server_context(identity, protocol)
         self.context.sni_callback = self._choose
 
     def renew(self, identity: Identity) -> None:
         """Clients that come from now on see this; the others keep what they have."""
-        self._current = server_context(identity)
+        self._current = server_context(identity, self._protocol)
 
     # A listener keeps the context it began with; OpenSSL asks here for every client, also for
     # those that name no server.
@@ -60,11 +63,11 @@ def read_identity(settings: TlsSettings) -> Identity:
     return _made()
 
 
-def server_context(identity: Identity) -> ssl.SSLContext:
-    """TLS 1.2 and later, as Python holds to be safe."""
+def server_context(identity: Identity, protocol: str = HTTP_1_1) -> ssl.SSLContext:
+    """TLS 1.2 and later, as Python holds to be safe, for what is spoken inside."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     # OpenSSL reads from files only. This one has no name and is gone at once.
     descriptor = os.memfd_create("tls", os.MFD_CLOEXEC)
     try:

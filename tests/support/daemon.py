@@ -14,12 +14,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 READY_S = 120.0
+# Stands where systemd stands: passes the descriptors on as 3, 4 … and says whose they are.
+PASSING = """
+import fcntl, os, sys
+names, count, *rest = sys.argv[1:]
+passed = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in rest[: int(count)]]
+for place, descriptor in enumerate(passed, start=3):
+    os.dup2(descriptor, place)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=count, LISTEN_FDNAMES=names)
+os.execv(sys.executable, [sys.executable, *rest[int(count):]])
+"""
 STOP_S = 90.0
 
 
@@ -136,10 +146,13 @@ def launched(
     environment: Mapping[str, str] | None = None,
     runtime_dir: Path | None = None,
     stderr: int | None = None,
+    inherited: Sequence[tuple[str, socket.socket]] = (),
+    python: str | Path = sys.executable,
 ) -> Iterator[RunningDaemon]:
     """A daemon that is starting, with its state in `folder` and free ports.
 
-    Ended, whatever happens; its workers die with it."""
+    `inherited`: doors and the listening sockets that it finds there. Ended, whatever happens; its
+    workers die with it."""
     own_dir = Path(tempfile.mkdtemp(prefix="tsd-test-"))
     log_path = folder / "tsd.log"
     with contextlib.ExitStack() as stack:
@@ -151,12 +164,13 @@ def launched(
         where = runtime_dir or own_dir
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tsd"),
+                *(python, *passing(inherited), "-m", "tsd"),
                 *("--runtime-dir", str(where), "--state-dir", str(folder / "state")),
                 *("--http", "127.0.0.1:0", "--metrics", "none", "--grpc", "none", *options),
             ],
             stdout=log,
             stderr=log if stderr is None else stderr,
+            pass_fds=[sock.fileno() for _, sock in inherited],
             env=os.environ | own | dict(environment or {}),
         )
         daemon = RunningDaemon(process, where, folder / "state", log_path, notices)
@@ -171,13 +185,30 @@ def running(
     environment: Mapping[str, str] | None = None,
     runtime_dir: Path | None = None,
     stderr: int | None = None,
+    inherited: Sequence[tuple[str, socket.socket]] = (),
+    python: str | Path = sys.executable,
 ) -> Iterator[RunningDaemon]:
     """A daemon that is ready."""
     with launched(
-        folder, *options, environment=environment, runtime_dir=runtime_dir, stderr=stderr
+        folder,
+        *options,
+        environment=environment,
+        runtime_dir=runtime_dir,
+        stderr=stderr,
+        inherited=inherited,
+        python=python,
     ) as daemon:
         daemon.wait_until_told("READY=1")
         yield daemon
+
+
+def passing(inherited: Sequence[tuple[str, socket.socket]]) -> list[str]:
+    """What the interpreter is told in front of a program that inherits sockets."""
+    if not inherited:
+        return []
+    names = ":".join(name for name, _ in inherited)
+    numbers = [str(sock.fileno()) for _, sock in inherited]
+    return ["-S", "-E", "-c", PASSING, names, str(len(numbers)), *numbers]
 
 
 def wait_for(holds: Callable[[], bool], timeout_s: float = READY_S) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import array
-import errno
-import fcntl
 import io
 import json
 import logging
 import os
-import socket
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import structlog
@@ -21,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsd import log
+from tsd.journal import JournalSocket
 
 
 @dataclass(frozen=True)
@@ -28,42 +24,6 @@ class Settings:
     level: str = "info"
     format: str = "text"
     kept_records: int = 5
-
-
-@dataclass
-class Journal:
-    """Stands where journald's socket stands; each failure is raised once."""
-
-    failures: list[int] = field(default_factory=list)
-    datagrams: list[bytes] = field(default_factory=list)
-    flags: list[int] = field(default_factory=list)
-    seals: int = 0
-
-    def sendmsg(
-        self,
-        buffers: Iterable[bytes],
-        ancdata: Iterable[tuple[int, int, Any]],
-        flags: int,
-        address: str,
-        /,
-    ) -> int:
-        assert address == log.JOURNAL_PATH
-        self.flags.append(flags)
-        if self.failures:
-            raise OSError(self.failures.pop(0), "as asked")
-        content = b"".join(buffers)
-        for level, kind, descriptors in ancdata:
-            assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-            content += self._received(descriptors)
-        self.datagrams.append(content)
-        return len(content)
-
-    def close(self) -> None:
-        self.failures = [errno.EBADF]
-
-    def _received(self, descriptors: array.array[int]) -> bytes:
-        self.seals = fcntl.fcntl(descriptors[0], fcntl.F_GET_SEALS)
-        return os.pread(descriptors[0], 10_000_000, 0)
 
 
 class Terminal(io.StringIO):
@@ -80,23 +40,6 @@ def _restored() -> Iterator[None]:
     structlog.reset_defaults()
     root.setLevel(before[0])
     root.handlers[:] = before[1]
-
-
-def fields_of(datagram: bytes) -> dict[str, bytes]:
-    """What journald would store: its reading of the native protocol."""
-    found: dict[str, bytes] = {}
-    at = 0
-    while at < len(datagram):
-        end = datagram.index(b"\n", at)
-        name, equals, value = datagram[at:end].partition(b"=")
-        at = end + 1
-        if not equals:
-            size = int.from_bytes(datagram[at : at + 8], "little")
-            value = datagram[at + 8 : at + 8 + size]
-            assert datagram[at + 8 + size : at + 9 + size] == b"\n"
-            at += size + 9
-        found[name.decode()] = value
-    return found
 
 
 def written(chosen: str = "text", stream: io.StringIO | None = None, **fields: Any) -> str:
@@ -213,108 +156,53 @@ def test_a_stream_that_fails_costs_the_record_only() -> None:
     assert len(running.ring.records(9)) == 1
 
 
-def journalled(journal: Journal, text: str = "it happened", **fields: Any) -> log.Log:
-    running = log.start(Settings(), log.JournalSocket(journal), io.StringIO())
-    log.get_logger().warning(text, **fields)
-    return running
+class Journal:
+    """Stands where the journal stands; the first record cannot be sent."""
+
+    def __init__(self) -> None:
+        self.records: list[Mapping[str, Any]] = []
+        self.is_away = True
+
+    def write(self, record: Mapping[str, Any], /) -> None:
+        if self.is_away:
+            self.is_away = False
+            raise FileNotFoundError
+        self.records.append(record)
 
 
-def test_the_journal_gets_native_fields() -> None:
-    journal = Journal()
-    journalled(journal, model="digits", version="1.0", request_id="r-1", code="worker_died")
-    assert fields_of(journal.datagrams[0]) == {
-        "MESSAGE": b"it happened",
-        "PRIORITY": b"4",
-        "SYSLOG_IDENTIFIER": b"tsd",
-        "TSD_MODEL": b"digits",
-        "TSD_VERSION": b"1.0",
-        "TSD_REQUEST_ID": b"r-1",
-        "TSD_EVENT": b"worker_died",
-    }
-    assert journal.flags == [socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL]
-
-
-def test_a_traceback_is_part_of_the_journals_message() -> None:
-    datagram = log.journal_datagram({"level": "error", "text": "a", "exception": "b\nc"})
-    assert fields_of(datagram)["MESSAGE"] == b"a\nb\nc"
-
-
-@settings(deadline=None)
-@given(
-    st.text(),
-    st.dictionaries(
-        st.text().filter(lambda name: name not in ("time", "level", "text", "exception", "code")),
-        st.text(st.characters(exclude_categories=["Cs"])) | st.binary() | st.integers(),
-        max_size=3,
-    ),
-)
-def test_no_value_starts_a_journal_field_of_its_own(text: str, values: dict[str, Any]) -> None:
-    datagram = log.journal_datagram({**values, "level": "info", "text": text})
-    found = fields_of(datagram)
-    allowed = set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-    for name in found.keys() - {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"}:
-        assert name.startswith("TSD_")
-        assert set(name) <= allowed
-        assert len(name) <= 64
-    if len(values) == 1:
-        (value,) = values.values()
-        expected = value if isinstance(value, bytes) else str(value).encode()
-        assert list(found.values())[3:] == [expected]
-
-
-def test_the_bytes_that_a_worker_printed_reach_the_journal_as_they_were() -> None:
-    text = b"caf\xe9 \xff".decode("utf-8", "surrogateescape")
-    datagram = log.journal_datagram({"level": "info", "text": text, "odd": "\ud800"})
-    assert fields_of(datagram)["MESSAGE"] == b"caf\xe9 \xff"
-    assert fields_of(datagram)["TSD_ODD"] == b"\\ud800"
-
-
-@pytest.mark.parametrize("refused", [errno.EMSGSIZE, errno.ENOBUFS])
-def test_a_record_too_large_for_a_datagram_goes_as_a_sealed_file(refused: int) -> None:
-    journal = Journal(failures=[refused])
-    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names alone)
-    running = journalled(journal, "x" * 300_000)
-    assert fields_of(journal.datagrams[0])["MESSAGE"] == b"x" * 300_000
-    assert journal.seals == log.SEALS
-    assert running.dropped == 0
-    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 (names alone)
-
-
-@pytest.mark.parametrize("failure", [errno.EAGAIN, errno.ENOENT, errno.ECONNREFUSED])
-def test_a_journal_that_is_slow_or_gone_costs_the_record_only(failure: int) -> None:
-    journal = Journal(failures=[failure])
-    running = journalled(journal)
-    assert (running.dropped, journal.datagrams) == (1, [])
-    log.get_logger().info("again")
-    assert len(journal.datagrams) == 1
-
-
-def test_a_closed_journal_costs_the_record_only() -> None:
-    journal = Journal()
-    way = log.JournalSocket(journal)
-    running = log.start(Settings(), way, io.StringIO())
-    way.close()
+def test_f40_a_journal_that_is_away_costs_the_record_only_and_is_found_again() -> None:
+    journal, stream = Journal(), io.StringIO()
+    running = log.start(Settings(), journal, stream)
     log.get_logger().info("lost")
     assert running.dropped == 1
+    log.get_logger().bind(model="m").warning("sent", code="worker_died")
+    (record,) = journal.records
+    assert (record["text"], record["level"], record["model"]) == ("sent", "warning", "m")
+    assert running.dropped == 1
+    assert [kept["text"] for kept in running.ring.records(9)] == ["lost", "sent"]
+    assert stream.getvalue() == ""
 
 
-def test_the_journal_is_taken_where_stderr_leads_to_it(tmp_path: Path) -> None:
-    with (tmp_path / "stderr").open("w") as stream:
-        found = os.fstat(stream.fileno())
-        here = f"{found.st_dev}:{found.st_ino}"
-        assert is_journal_taken("auto", stream, here)
-        assert not is_journal_taken("auto", stream, "1:2")
-        assert not is_journal_taken("auto", stream, "")
-        assert not is_journal_taken("text", stream, here)
-    assert is_journal_taken("journal", io.StringIO(), "")
-    assert not is_journal_taken("auto", io.StringIO(), "1:2")
+class Datagrams:
+    """Stands where journald's socket stands."""
+
+    sent = b""
+
+    def sendmsg(self, buffers: Iterable[bytes], *_: object) -> int:
+        self.sent = b"".join(buffers)
+        return len(self.sent)
+
+    def close(self) -> None:
+        pass
 
 
-def is_journal_taken(chosen: str, stream: TextIO, journal_stream: str) -> bool:
-    journal = log.find_journal(chosen, stream, journal_stream)
-    if journal:
-        journal.close()
-    return journal is not None
+def test_the_journal_is_told_where_in_the_code_a_record_was_made() -> None:
+    datagrams = Datagrams()
+    log.start(Settings(), JournalSocket(datagrams), io.StringIO())
+    for logger in (log.get_logger(), log.get_logger().bind(model="m"), logging.getLogger("x")):
+        logger.info("it happened")
+        assert b"CODE_FILE=tests/unit/test_log.py\n" in datagrams.sent
+        assert b"CODE_FUNC=test_the_journal_is_told_where_" in datagrams.sent
 
 
 def ring_of(*records: log.Record) -> log.LogRing:

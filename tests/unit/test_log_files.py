@@ -51,13 +51,17 @@ def test_what_models_print_goes_to_a_file_of_its_own(tmp_path: Path) -> None:
         subject.record(record | worker | {"source": "stderr", "level": "warning"})
         subject.record(record | worker)
         subject.record(record | failure)
-        raised = {"code": "handler_raised", "text": "handler raised\nTraceback\nValueError: x"}
-        subject.record(record | worker | raised)
+        raised = {"code": "handler_raised", "level": "error", "exception": "Traceback\nValueError"}
+        subject.record(record | worker | raised | {"text": "handler raised"})
+        subject.record(record | worker | {"source": "stdout", "level": "error", "text": "a\x1b"})
     models = (tmp_path / "model_log.log").read_text().splitlines()
     assert re.fullmatch(rf"{STAMP} \[INFO \] W-9001-m_1\.0-stdout MODEL_LOG - hello", models[0])
     assert "[WARN ] W-9001-m_1.0-stderr MODEL_LOG - hello" in models[1]
-    assert models[2].endswith("W-9001-m_1.0-stdout MODEL_LOG - handler raised")
-    assert models[3:] == ["Traceback", "ValueError: x"]
+    # Each line as TorchServe has it; a level of the handler's own is in the journal only.
+    assert [line.partition(" ")[2] for line in models[2:]] == [
+        f"[INFO ] W-9001-m_1.0-stdout MODEL_LOG - {text}"
+        for text in ("handler raised", "Traceback", "ValueError", "a\\x1b")
+    ]
     daemon = (tmp_path / "ts_log.log").read_text().splitlines()
     assert re.fullmatch(
         rf"{STAMP} \[INFO \] main tsd - hello model=m version=1\.0 worker=2", daemon[0]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -46,13 +43,3 @@ def test_the_page_is_what_prometheus_reads() -> None:
     assert families["tsd_workers"].samples[0].labels == labels | {"state": "idle"}
     assert families["tsd_connections"].samples[0].value == 7
     assert families["tsd_request_seconds"].samples[-1].value == 0.02
-
-
-def test_the_manual_names_every_figure_and_no_other() -> None:
-    manual = (Path(__file__).parents[2] / "man" / "tsd.8").read_text()
-    snapshot = ModelSnapshot("m", "1", ModelFigures(), 0, {}, 0, is_ready=True, arena_bytes=0)
-    told = {
-        f"{family.name}_total" if family.type == "counter" else family.name
-        for family in text_string_to_metric_families(page([snapshot], 0).decode())
-    }
-    assert set(re.findall(r"tsd_[a-z_]+", manual)) == told

@@ -20,6 +20,14 @@ from tsd.errors import ConfigError
 from tsd.properties.translation import translate
 from tsd_torchserve import pid_file
 
+# It finds its modules where this command found them; a variable would reach the workers, too.
+SERVER = """
+import sys
+sys.path[:] = sys.argv[1:]
+del sys.argv[1:]
+from tsd_torchserve.daemon import run
+sys.exit(run())
+"""
 STOP_S = 60.0
 LOGS = "logs"
 WITHOUT_EFFECT = {
@@ -88,7 +96,7 @@ def start(arguments: Namespace, pid: int | None) -> int:
     if "LOG_LOCATION" not in variables:
         print("Warning: there are no log files: this folder cannot be written to.", flush=True)
     server = subprocess.Popen(
-        [sys.executable, "-m", "tsd_torchserve.daemon"], stderr=subprocess.STDOUT, env=variables
+        [sys.executable, "-P", "-c", SERVER, *sys.path], stderr=subprocess.STDOUT, env=variables
     )
     pid_file.write(server.pid)
     return wait_for(server) if arguments.foreground else 0
@@ -110,7 +118,7 @@ def settings(arguments: Namespace, environment: Mapping[str, str]) -> dict[str, 
     said = {
         "TSD_CONFIG": environment.get("TSD_CONFIG") or os.devnull,
         "TSD_TS_CONFIG": str(named or unnamed_configuration(snapshots)),
-        "TSD_PYTHON": sys.executable,
+        "TSD_PYTHON": environment.get("TSD_PYTHON") or sys.executable,
         "TSD_MODEL_STORE": model_store(arguments.model_store, named, environment),
         "TSD_MODELS": ",".join(models),
         "TSD_ACCESS_TOKENS": "false" if arguments.token_auth else "",

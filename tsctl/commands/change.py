@@ -38,6 +38,7 @@ def register_request(arguments: Namespace) -> Request:
         initial_workers=arguments.initial_workers,
         response_timeout=arguments.response_timeout,
         startup_timeout=arguments.startup_timeout,
+        runtime=arguments.runtime,
         synchronous=not arguments.no_wait,
     )
     return Request("POST", path, {"Accept": _accept(arguments)})

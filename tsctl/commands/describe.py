@@ -29,6 +29,7 @@ SETTINGS = {
     "min_workers": cell,
     "max_workers": cell,
     "device": cell,
+    "runtime": cell,
 }
 WORKER_HEADINGS = (
     *("WORKER", "PID", "STATE", "DEVICE", "STARTED"),

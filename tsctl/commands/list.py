@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tsctl.client import Client
 from tsctl.console import Console
@@ -11,6 +11,11 @@ from tsctl.failure import Json
 from tsctl.format import cell, first_line, table
 
 HEADINGS = ("MODEL", "VERSION", "DEFAULT", "STATE", "WORKERS", "QUEUE", "REQUESTS", "ERRORS")
+# Columns that stand there only where they say something.
+OPTIONAL: dict[str, Callable[[Sequence[Json]], bool]] = {
+    "runtime": lambda models: len({model.get("runtime") for model in models}) > 1,
+    "last_error": lambda models: any(model.get("last_error") for model in models),
+}
 NO_MODELS = "no model is registered; `tsctl register ARCHIVE` makes one known"
 
 
@@ -26,11 +31,13 @@ def model_lines(models: Sequence[Json], console: Console) -> list[str]:
     """A table, a line a model in the colour of its state; a last error is clipped."""
     if not models:
         return [NO_MODELS]
-    heading, *lines = table([*HEADINGS, "LAST ERROR"], map(model_row, models))
-    if not any(model.get("last_error") for model in models):
-        heading, *lines = table(HEADINGS, (model_row(model)[:-1] for model in models))
-    rows = zip(lines, models, strict=True)
-    return [console.colour(heading, "bold"), *(console.state(m.get("state"), x) for x, m in rows)]
+    optional = [name for name, differs in OPTIONAL.items() if differs(models)]
+    rows = [
+        [*model_row(model), *(first_line(model.get(key)) for key in optional)] for model in models
+    ]
+    heading, *lines = table([*HEADINGS, *(key.replace("_", " ").upper() for key in optional)], rows)
+    coloured = (console.state(m.get("state"), x) for x, m in zip(lines, models, strict=True))
+    return [console.colour(heading, "bold"), *coloured]
 
 
 def model_row(model: Json) -> list[str]:
@@ -41,7 +48,6 @@ def model_row(model: Json) -> list[str]:
         _state(model),
         f"{serving_workers(model)}/{cell(model.get('wanted_workers'))}",
         *(cell(model.get(name)) for name in ("queue", "requests", "errors")),
-        first_line(model.get("last_error")),
     ]
 
 

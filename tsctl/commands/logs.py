@@ -12,7 +12,7 @@ from tsctl.format import block, cell, escape
 LEVEL_COLOURS = {"debug": "dim", "warning": "yellow", "error": "red", "critical": "red"}
 
 # What stands at its own place in the line; the rest follows as NAME=VALUE.
-PLACED = {"timestamp", "level", "event", "model", "version", "worker", "traceback"}
+PLACED = {"timestamp", "level", "event", "model", "version", "worker", "exception"}
 
 
 def run(arguments: Namespace, client: Client, console: Console) -> None:
@@ -47,7 +47,7 @@ def record_lines(record: Json, console: Console) -> list[str]:
         escape(str(record.get("event") or "")),
         *(f"{escape(name)}={cell(v)}" for name, v in record.items() if name not in PLACED),
     ]
-    traceback = str(record.get("traceback") or "")
+    traceback = str(record.get("exception") or "")
     line = " ".join(word for word in words if word).rstrip()
     return [line, *(block(traceback) if traceback else [])]
 

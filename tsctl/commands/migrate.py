@@ -5,6 +5,7 @@ tsd itself translates, as it would at its start; this shows what it says."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from argparse import Namespace
@@ -43,8 +44,10 @@ def show(migration: Json, arguments: Namespace, console: Console) -> None:
 
 def migrated(file: Path) -> Json:
     """What tsd says: the text of the new file, and a row for each key of the old one."""
-    command = [sys.executable, "-m", "tsd", "--migrate", str(file)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-m", "tsd", "--migrate", str(file)]
+    # tsd is where tsctl is, which need not be where Python looks by itself.
+    places = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    answer = subprocess.run(command, env=places, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise failure_from(answer.stderr)
     found: Json = json.loads(answer.stdout)

@@ -10,6 +10,9 @@ from tsctl.console import Console
 from tsctl.failure import Json
 from tsctl.format import byte_count, cell, duration, fields
 
+RUNTIME_KEYS = ("name", "python", "torch", "state")
+NO_RUNTIME = "none: `tsctl runtime add PATH` or `tsctl runtime create` gives it one"
+
 
 def run(_: Namespace, client: Client, console: Console) -> None:
     daemon = client.fetch("/tsd/status")
@@ -39,11 +42,18 @@ def _figures(daemon: Json) -> dict[str, str]:
     doors = daemon.get("doors") or []
     return {
         "Process": f"{cell(daemon.get('pid'))}, {byte_count(daemon.get('rss_bytes'))}",
-        "Runtime": f"Python {cell(runtime.get('python'))}, torch {cell(runtime.get('torch'))}"
-        f": {cell(runtime.get('state'))}",
+        "Runtime": _runtime(runtime),
         "Fork server": f"{cell(fork_server.get('pid'))}: {cell(fork_server.get('state'))}",
         "Doors": ", ".join(f"{cell(d.get('name'))} {cell(d.get('address'))}" for d in doors) or "-",
         "Requests": f"{cell(daemon.get('requests'))}, {cell(daemon.get('errors'))} errors",
         "State in": cell(daemon.get("state_dir")),
         "Sockets in": cell(daemon.get("runtime_dir")),
     }
+
+
+def _runtime(runtime: Json) -> str:
+    """The default one."""
+    if not runtime.get("python"):
+        return NO_RUNTIME
+    name, python, torch, state = (cell(runtime.get(key)) for key in RUNTIME_KEYS)
+    return f"{name}: {python}, torch {torch}: {state}"

@@ -4,28 +4,25 @@ A caller that accepts `application/x-ndjson` is told each phase as it comes, and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 
 from tsd.api import answers
-from tsd.api.access import CONTROL, audit, caller_of
+from tsd.api.access import audit, caller_of
 from tsd.api.described import customized, described
 from tsd.api.intake import request_headers
 from tsd.api.parameters import is_true, number, register_options, register_parameters
+from tsd.api.phases import Say, Words, stream_phases, wants_phases
 from tsd.api.routes import Call, CallHandler
-from tsd.errors import BadRequest, DownloadFailed, TsdError
-from tsd.http.message import Response, Stream
-from tsd.log import get_logger
+from tsd.errors import BadRequest, DownloadFailed
+from tsd.http.message import Response
 from tsd.models.archive import check_runtime
 from tsd.models.download import is_url
 from tsd.operations import Operations, Progress
+from tsd.runtimes.book import DEFAULT_WORDS
 from tsd.serving.model import Model
 from tsd.serving.registry import Registry
 
-log = get_logger()
-
 LIST_LIMIT = 100
-RUNTIMES = ("python", "python3", "LSP")
 Result = tuple[int, str, Model | None]
 Work = Callable[[Progress], Awaitable[Result]]
 
@@ -65,9 +62,8 @@ class Management:
         url = asked.get("url")
         if url is None:
             raise BadRequest("Parameter url is required.")
-        runtime = asked.get("runtime", RUNTIMES[0])
-        if runtime not in RUNTIMES:
-            raise BadRequest(f"Invalid RuntimeType value: {runtime}")
+        runtime = asked.get("runtime", DEFAULT_WORDS[0])
+        self._operations.check_runtime(runtime)
         check_runtime(runtime)
         if is_true(asked.get("s3_sse_kms"), default=False) and is_url(url):
             raise DownloadFailed(
@@ -198,56 +194,17 @@ class Management:
 
 async def _answer(call: Call, work: Work) -> Response | None:
     """Do the work and answer with its result; with its phases where the caller reads them."""
-    accepts = call.request.header(b"accept") or b""
-    if b"application/x-ndjson" not in accepts:
+    if not wants_phases(call):
         status, text, _ = await work(Progress(lambda _words: None))
         return answers.json_answer({"status": text}, status)
-    lines = _Lines(call)
-    try:
-        status, text, model = await work(Progress(lines.say))
-    except TsdError as error:
-        if lines.stream is None:
-            raise
-        members = answers.error_members(
-            error,
-            answers.error_status(error, is_torchserve=True),
-            for_operator=call.request.door == CONTROL,
-        )
-        lines.say({"error": members | _traceback_of(error)})
-    except Exception as error:
-        if lines.stream is None:
-            raise
-        # A bug: one traceback in the log, a bare error outside; and the stream has to end.
-        log.exception("%s failed", call.request.path, error=repr(error))
-        bare = TsdError("Internal server error.")
-        lines.say({"error": answers.error_members(bare, 500, for_operator=False)})
-    else:
+
+    async def told(say: Say) -> Words:
+        status, text, model = await work(Progress(say))
         named = {"model": model.name, "version": model.version} if model else {}
-        lines.say({"result": {"code": status, "status": text}, **named})
-    lines.end()
+        return {"result": {"code": status, "status": text}, **named}
+
+    await stream_phases(call, told)
     return None
-
-
-class _Lines:
-    """The stream of phases, begun with the first: an error before it has its own status."""
-
-    def __init__(self, call: Call) -> None:
-        self._request = call.request
-        self.stream: Stream | None = None
-
-    def say(self, words: dict[str, object]) -> None:
-        if self.stream is None:
-            head = answers.head(answers.new_request_id(), answers.NDJSON_TYPE)
-            self.stream = self._request.stream(Response(200, b"", head, answers.OK))
-        self.stream.send(json.dumps(words).encode() + b"\n")
-
-    def end(self) -> None:
-        if self.stream is not None:
-            self.stream.end()
-
-
-def _traceback_of(error: TsdError) -> dict[str, str]:
-    return {"traceback": error.traceback} if error.traceback else {}
 
 
 def _registered(model: Model, *, is_synchronous: bool) -> Result:

@@ -22,7 +22,9 @@ from tsd.errors import BadRequest
 from tsd.http.message import Response, Stream
 from tsd.log import LEVELS, LogRing, Record
 from tsd.operations import furthest_behind
+from tsd.runtimes.book import Runtime
 from tsd.serving.fork_server import ForkServer
+from tsd.serving.fork_servers import ForkServers
 from tsd.serving.model import Model, ModelState
 from tsd.serving.registry import Registry
 from tsd.serving.worker_handle import WorkerHandle, WorkerState
@@ -55,12 +57,14 @@ class Observe:
     """The handlers, and which doors they stand at."""
 
     def __init__(
-        self, registry: Registry, fork_server: ForkServer, ring: LogRing, facts: DaemonFacts
+        self, registry: Registry, fork_servers: ForkServers, ring: LogRing, facts: DaemonFacts
     ) -> None:
         self._registry = registry
-        self._fork_server = fork_server
+        self._fork_servers = fork_servers
         self._ring = ring
         self._facts = facts
+        # The answers to those who follow the log.
+        self._followed: set[Stream] = set()
 
     @property
     def health_routes(self) -> dict[tuple[str, str], CallHandler]:
@@ -131,18 +135,18 @@ class Observe:
     async def status(self, _call: Call) -> Response:
         """The daemon at a glance."""
         facts, rows = self._facts, [self._row(model) for model in self._registry]
-        runtime = {
-            "python": str(self._fork_server.python),
-            "torch": self._fork_server.versions.get("torch", ""),
-            "state": self._fork_server.state.value,
-        }
+        default = self._fork_servers.runtimes.default
+        server = self._fork_servers.find(default.name) if default else None
         body = {
             "version": VERSION,
             "pid": os.getpid(),
             "state": facts.state(),
             "uptime_s": round(time.monotonic() - facts.started_at, 1),
-            "runtime": runtime,
-            "fork_server": {"pid": self._fork_server.pid, "state": self._fork_server.state.value},
+            "runtime": _runtime_row(default, server),
+            "fork_server": {
+                "pid": server.pid if server else 0,
+                "state": server.state.value if server else "none",
+            },
             "doors": facts.doors(),
             "models": rows,
             "requests": sum(model.figures.requests for model in self._registry),
@@ -189,7 +193,19 @@ class Observe:
             if is_asked_for and stream.is_open and not stream.wants_pause:
                 stream.send(_log_line(record))
 
-        call.request.on_disconnect = self._ring.subscribe(tell)
+        unsubscribe = self._ring.subscribe(tell)
+        self._followed.add(stream)
+
+        def forget() -> None:
+            unsubscribe()
+            self._followed.discard(stream)
+
+        call.request.on_disconnect = forget
+
+    def end_streams(self) -> None:
+        """Who follows the log is not waited for when the daemon stops."""
+        for stream in tuple(self._followed):
+            stream.end()
 
     def _row(self, model: Model) -> dict[str, object]:
         states = {state.value: 0 for state in WorkerState if state is not WorkerState.EXITED}
@@ -204,6 +220,7 @@ class Observe:
             "state": model.state.value,
             "phase": furthest_behind(loading) if loading else model.state.value,
             "workers": states,
+            "runtime": model.runtime.name,
             "wanted_workers": model.pool.wanted,
             "queue": len(model.batcher.waiting),
             "requests": model.figures.requests,
@@ -241,6 +258,16 @@ def _details(model: Model) -> dict[str, object]:
         "restarts": model.pool.counts.restarts,
         "last_error": last
         and {"at": utc_text(last.at), "cause": last.cause, "traceback": last.traceback},
+    }
+
+
+def _runtime_row(runtime: Runtime | None, server: ForkServer | None) -> dict[str, str]:
+    """The default runtime at a glance."""
+    return {
+        "name": runtime.name if runtime else "",
+        "python": runtime.python if runtime else "",
+        "torch": server.versions.get("torch", "") if server else "",
+        "state": server.state.value if server else "none",
     }
 
 

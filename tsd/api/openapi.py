@@ -11,9 +11,9 @@ from importlib.metadata import version as package_version
 from typing import Any, Literal
 
 from tsd.api import answers
-from tsd.api.management import RUNTIMES
 from tsd.api.routes import Call, CallHandler
 from tsd.http.message import Response
+from tsd.runtimes.book import DEFAULT_WORDS
 from tsd.serving.registry import Registry
 
 OPENAPI = "3.0.1"
@@ -138,7 +138,7 @@ REGISTER = Operation(
         Parameter("url", "A name in the model store, or a URL that is allowed.", is_required=True),
         Parameter("model_name", "In place of the archive's own."),
         Parameter("handler", "In place of the archive's own."),
-        Parameter("runtime", "In place of the archive's own.", choices=RUNTIMES),
+        Parameter("runtime", "In place of the archive's own.", choices=DEFAULT_WORDS),
         Parameter("batch_size", "Most requests of one batch.", "integer", 1),
         Parameter("max_batch_delay", "Milliseconds to wait for a full batch.", "integer", 100),
         Parameter("response_timeout", "Seconds that a batch may take.", "integer", 120),

@@ -36,6 +36,8 @@ class Handlers:
     management: Calls
     metrics: Calls
     operator: Calls
+    runtimes: Calls
+    reload: Calls
     openapi: OpenApi
 
 
@@ -77,7 +79,7 @@ class Table:
         """Everything, and whatever TCP callers may not: the kernel has said who calls."""
         handlers = self.handlers
         calls = {**handlers.management, **handlers.openapi.model_routes, **workflows.ROUTES}
-        calls |= {**handlers.operator, **handlers.metrics}
+        calls |= {**handlers.operator, **handlers.runtimes, **handlers.metrics, **handlers.reload}
         described = Routes({}, handlers.openapi.routes(SECTIONS))
         return [Routes({}, calls), self._inference(None), described]
 

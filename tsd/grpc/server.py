@@ -1,11 +1,12 @@
 """The gRPC doors: which services stand at which, opened together and drained together.
 
 The library binds the sockets itself, serves them from threads of its own, and hands every call
-over to the loop."""
+over to the loop. To a socket that is inherited it is linked by a relay."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,13 +22,16 @@ from tsd.grpc.calls import Kind, Rpc, TokenCheck, TokenGate, UnknownMethods, ser
 from tsd.grpc.predictions import Predictions
 from tsd.grpc.reflection import NAME as REFLECTION
 from tsd.grpc.reflection import descriptions
-from tsd.http.listener import bind_tcp
+from tsd.grpc.relay import Relay
+from tsd.http.listener import address_text, bind_tcp
 from tsd.serving.registry import Registry
 from tsd.settings import Config
-from tsd.tls import Identity
+from tsd.tls import HTTP_2, Identity, TlsDoor
 
 # More is no number to the library.
 MAX_MESSAGE_BYTES = 2**31 - 1
+# In the runtime directory, in a folder that no other user may enter: where relays lead to.
+PRIVATE_SOCKETS = {"grpc": "grpc/calls", "grpc_management": "grpc/admin"}
 
 Services = Mapping[str, Mapping[str, Rpc]]
 
@@ -45,14 +49,30 @@ class Parts:
 
 
 class GrpcDoors:
-    """Those that the configuration asks for."""
+    """Those that are inherited, or that the configuration asks for."""
 
-    def __init__(self, config: Config, parts: Parts) -> None:
+    def __init__(
+        self, config: Config, parts: Parts, inherited: Mapping[str, list[socket.socket]]
+    ) -> None:
         self._config = config
         self._parts = parts
+        self._inherited = inherited
         self._closing = asyncio.Event()
         self._servers: list[grpc.aio.Server] = []
+        self._relays: list[Relay] = []
         self._addresses: list[dict[str, str]] = []
+        # None without TLS.
+        self.certificate = Certificate(parts.identity) if parts.identity else None
+
+    @property
+    def calls(self) -> int:
+        """Calls that have begun at inherited sockets."""
+        return sum(relay.calls for relay in self._relays)
+
+    @property
+    def open_calls(self) -> int:
+        """Those of them that have not ended."""
+        return sum(relay.open_calls for relay in self._relays)
 
     async def open(self) -> None:
         """Listen; StartupError where that cannot be."""
@@ -65,7 +85,10 @@ class GrpcDoors:
     async def drain(self, timeout_s: float) -> None:
         """Take no new calls; those that have begun may end, until they are cut."""
         self._closing.set()
+        await asyncio.gather(*[relay.drain(timeout_s) for relay in self._relays])
         await asyncio.gather(*[server.stop(timeout_s) for server in self._servers])
+        for name in PRIVATE_SOCKETS.values():
+            (self._config.runtime_dir / name).unlink(missing_ok=True)
 
     def addresses(self) -> list[dict[str, str]]:
         """Name and address of each, for people."""
@@ -89,8 +112,8 @@ class GrpcDoors:
         return {management.NAME: verbs.rpcs}
 
     async def _open(self, door: str, text: str, kind: Kind, services: Services) -> None:
-        address = parse_address(text)
-        if not isinstance(address, Address):
+        inherited, address = self._inherited.get(door, []), parse_address(text)
+        if not inherited and not isinstance(address, Address):
             return
         server = self._server(kind)
         parts = self._parts
@@ -100,10 +123,27 @@ class GrpcDoors:
             server.add_generic_rpc_handlers((service(name, rpcs),))
         reflection.enable_server_reflection((*all_services, REFLECTION), server, descriptions())
         server.add_generic_rpc_handlers((UnknownMethods(),))
-        port = self._bind(server, address)
-        await server.start()
         self._servers.append(server)
-        self._addresses.append({"name": door, "address": _text(address.host, port)})
+        if inherited:
+            await self._serve_inherited(door, server, inherited)
+        elif isinstance(address, Address):
+            port = self._bind(server, address)
+            await server.start()
+            self._addresses.append({"name": door, "address": _text(address.host, port)})
+
+    async def _serve_inherited(
+        self, door: str, server: grpc.aio.Server, inherited: list[socket.socket]
+    ) -> None:
+        private = self._config.runtime_dir / PRIVATE_SOCKETS[door]
+        private.parent.mkdir(mode=0o700, exist_ok=True)
+        _listen(server.add_insecure_port, f"unix:{private}")
+        await server.start()
+        tls = self.certificate.door.context if self.certificate else None
+        for listening in inherited:
+            relay = Relay(listening, private, self._config.grpc.max_connections, tls)
+            relay.start()
+            self._relays.append(relay)
+            self._addresses.append({"name": door, "address": address_text(listening)})
 
     def _server(self, kind: Kind) -> grpc.aio.Server:
         tokens, limits = self._parts.tokens, self._config.grpc
@@ -113,6 +153,11 @@ class GrpcDoors:
             ),
             # Two daemons at one port would share the clients between them.
             "grpc.so_reuseport": 0,
+            # More than that wait at the client instead of being refused.
+            "grpc.max_concurrent_streams": limits.max_streams,
+            # Else it ends calls by chance when many come at once, as after a start.
+            "grpc.server.max_pending_requests": limits.max_calls,
+            "grpc.server.max_pending_requests_hard_limit": limits.max_calls,
         }
         if limits.max_connection_age_s:
             options["grpc.max_connection_age_ms"] = round(1000 * limits.max_connection_age_s)
@@ -122,20 +167,45 @@ class GrpcDoors:
         return grpc.aio.server(
             interceptors=[TokenGate(tokens, kind)] if tokens is not None else None,
             options=list(options.items()),
-            maximum_concurrent_rpcs=limits.max_streams,
+            maximum_concurrent_rpcs=limits.max_calls,
         )
 
     def _bind(self, server: grpc.aio.Server, address: Address) -> int:
         # The library does not say why it cannot listen; this does.
         bind_tcp(address.host, address.port, backlog=1).close()
-        identity, place = self._parts.identity, _text(address.host, address.port)
-        try:
-            if identity is None:
-                return server.add_insecure_port(place)
-            pairs = [(identity.key, identity.certificate)]
-            return server.add_secure_port(place, grpc.ssl_server_credentials(pairs))
-        except RuntimeError as error:
-            raise StartupError(f"cannot listen on {place}", why=str(error)) from error
+        place = _text(address.host, address.port)
+        if self.certificate is None:
+            return _listen(server.add_insecure_port, place)
+        credentials = self.certificate.credentials()
+        return _listen(lambda place: server.add_secure_port(place, credentials), place)
+
+
+class Certificate:
+    """What TLS clients are shown, by the library and by relays; may be renewed."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.door = TlsDoor(identity, HTTP_2)
+        self._identity = identity
+
+    def renew(self, identity: Identity) -> None:
+        """Clients that come from now on see this; the others keep what they have."""
+        self.door.renew(identity)
+        self._identity = identity
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For the library, which asks again at each client."""
+        return grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration)
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        pairs = [(self._identity.key, self._identity.certificate)]
+        return grpc.ssl_server_certificate_configuration(pairs)
+
+
+def _listen(add: Callable[[str], int], place: str) -> int:
+    try:
+        return add(place)
+    except RuntimeError as error:
+        raise StartupError(f"cannot listen on {place}", why=str(error)) from error
 
 
 def _text(host: str, port: int) -> str:

@@ -17,7 +17,7 @@ from tsd.http.head import HeadReader, KnownHeads
 from tsd.http.inlet import DirectReader, Inlet
 from tsd.http.message import Request
 from tsd.http.origin import Origin, origin_of
-from tsd.http.pace import Pace
+from tsd.http.pace import LAST_WORD_S, LINGER_S, Pace
 from tsd.http.reader import RequestReader
 from tsd.http.refusal import MessageError, refused
 from tsd.settings import HttpSettings
@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_answers",
         "_inlet",
+        "_is_draining",
         "_is_ending",
         "_is_reading",
         "_is_scheduled",
@@ -79,6 +80,8 @@ class Connection(asyncio.Protocol):
         self._is_scheduled = False
         # The connection ends when all that has begun is answered.
         self._is_ending = False
+        # That is so because the server stops.
+        self._is_draining = False
         # The client may still be sending something when the last answer is written.
         self._lingers = False
 
@@ -115,7 +118,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends nothing more; it may still wait for answers."""
         self._is_ending = True
-        self._lingers = False
+        self._lingers = self._is_draining = False
         if self._pace.lingers_until is not None:
             return False
         self._withdraw_incoming()
@@ -184,14 +187,15 @@ class Connection(asyncio.Protocol):
         elif self._reader.is_quiet and self._pace.has_idled(now):
             self._end()
 
-    def drain(self) -> None:
-        """Answer what has begun, then close."""
-        self._is_ending = True
-
     @property
-    def is_untouched(self) -> bool:
-        """Whether the client has not sent a byte yet."""
-        return self._pace.is_fresh and self._pace.idle_since is not None
+    def is_busy(self) -> bool:
+        """Whether a request has begun and its answer is not written."""
+        return self._reader.has_begun_head or not self._reader.is_quiet
+
+    def drain(self) -> None:
+        """Answer what has begun, or begins before `end_if_idle`, then close."""
+        if not self._is_ending:
+            self._is_ending = self._is_draining = True
 
     def end_if_idle(self) -> None:
         """Close if nothing has begun."""
@@ -354,13 +358,16 @@ class Connection(asyncio.Protocol):
         reader = self._reader
         # A client that is still sending would be cut off by a close, and never see the answer.
         self._lingers = self._lingers or bool(reader.held) or reader.incoming is not None
+        if self._is_draining and self._pace.idle_since is None:
+            # It was busy a moment ago, and may have asked for more that has not come yet.
+            self._lingers = True
         # What is lost below gives its room back: nothing may be read into that any more.
         self._inlet.leave_direct()
         reader.stop()
         self._answers.is_done = True
         self._answers.abandon()
         if self._lingers:
-            self._pace.linger(self._terms.clock())
+            self._pace.linger(self._terms.clock(), LAST_WORD_S if self._is_draining else LINGER_S)
             if self._transport.can_write_eof():
                 self._transport.write_eof()
             self._inlet.resume()

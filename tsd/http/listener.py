@@ -18,11 +18,10 @@ from tsd.errors import StartupError
 from tsd.http.answers import OnAnswer
 from tsd.http.connection import Connection, Handler, Terms
 from tsd.http.head import KnownHeads
-from tsd.http.pace import LINGER_S
+from tsd.http.pace import LAST_WORD_S, LINGER_S
 from tsd.settings import HttpSettings
 
 SWEEP_S = 1.0
-UNTOUCHED_S = 0.5
 
 
 class Listener:
@@ -59,6 +58,7 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Future[None] | None = None
+        self._is_draining = False
 
     @property
     def limits(self) -> HttpSettings:
@@ -69,11 +69,16 @@ class Listener:
     def limits(self, limits: HttpSettings) -> None:
         self._terms = replace(self._terms, limits=limits, known_heads=KnownHeads())
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is coming in, or waits for its answer."""
+        return any(connection.is_busy for connection in self.connections)
+
     async def start(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept clients from a bound socket, which is the listener's from now on."""
-        loop = asyncio.get_running_loop()
-        create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-        self._server = await create(
+        # Unix sockets, too: create_unix_server, from Python 3.13 on, removes the file at the end;
+        # but the service manager's is the next daemon's, too.
+        self._server = await asyncio.get_running_loop().create_server(
             self.connect,
             sock=sock,
             backlog=self.limits.backlog,
@@ -96,28 +101,27 @@ class Listener:
     async def drain(self, grace_s: float) -> int:
         """Answer what has begun, close what is idle; returns how many had to be cut."""
         self.stop_accepting()
+        end_at = self._terms.clock() + grace_s
+        self._is_draining = True
         for connection in self.connections:
             connection.drain()
-        # What the kernel has received by now is read first: it is answered, not cut.
-        for _turn in range(2):
-            await asyncio.sleep(0)
-        for connection in tuple(self.connections):
-            if not connection.is_untouched:
-                connection.end_if_idle()
-        if self.connections:
-            loop = asyncio.get_running_loop()
-            # Who has just connected is about to ask: for a moment that is waited for.
-            loop.call_later(min(UNTOUCHED_S, grace_s), self.end_idle)
-            self._all_gone = loop.create_future()
-            await asyncio.wait([self._all_gone], timeout=grace_s)
+        while self.connections and (left_s := end_at - self._terms.clock()) > 0:
+            await self._wait_until_gone(min(LAST_WORD_S, left_s))
+            self.end_idle()
         cut = len(self.connections)
         self.close()
         return cut
 
     def end_idle(self) -> None:
         """Close every connection on which nothing has begun."""
+        now = self._terms.clock()
         for connection in tuple(self.connections):
             connection.end_if_idle()
+            connection.sweep(now)
+
+    async def _wait_until_gone(self, timeout_s: float) -> None:
+        self._all_gone = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._all_gone], timeout=timeout_s)
 
     def close(self) -> None:
         """Cut everything."""
@@ -139,6 +143,9 @@ class Listener:
     def _admit(self, connection: Connection) -> bool:
         self.connections.add(connection)
         self._arm()
+        if self._is_draining:
+            # Accepted before, over TLS: its handshake has taken until now.
+            connection.drain()
         if len(self.connections) > 2 * self.limits.max_connections:
             # So many are being refused at once that not even that can be told to all.
             connection.abort()
@@ -190,6 +197,15 @@ def bind_unix(path: Path, mode: int, backlog: int) -> socket.socket:
         raise _cannot_listen(str(path), error) from error
     sock.settimeout(0)
     return sock
+
+
+def address_text(bound: socket.socket) -> str:
+    """Where a socket listens, for people."""
+    name = bound.getsockname()
+    if bound.family == socket.AF_UNIX:
+        return str(name)
+    host, port = name[:2]
+    return f"[{host}]:{port}" if bound.family == socket.AF_INET6 else f"{host}:{port}"
 
 
 def _remove_stale(path: Path) -> None:

@@ -7,6 +7,9 @@ from tsd.settings import HttpSettings
 
 # After the last answer, input is dropped for so long: closing at once could destroy that answer.
 LINGER_S = 2.0
+# A client that has just come, or was just answered, may be about to ask: for so long, when the
+# server stops, that is waited for.
+LAST_WORD_S = 0.3
 
 
 class Pace:
@@ -22,9 +25,9 @@ class Pace:
         self.is_fresh = True
         self.lingers_until: float | None = None
 
-    def linger(self, now: float) -> None:
+    def linger(self, now: float, seconds: float = LINGER_S) -> None:
         """The last answer has been written; the client may not have seen it yet."""
-        self.lingers_until = now + LINGER_S
+        self.lingers_until = now + seconds
 
     def has_lingered(self, now: float) -> bool:
         """Whether the client has had its time to see the last answer."""

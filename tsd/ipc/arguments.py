@@ -43,6 +43,9 @@ class WorkerArguments:
     metrics_config: dict[str, Any] = field(default_factory=dict)
     # Whether the daemon wants each line that is measured, or the last values.
     metrics_lines: bool = False
+    # The least important level of the daemon's log, and where it cuts a line.
+    log_level: str = "info"
+    log_line_bytes: int = 8_192
     # The GPUs that it sees, by number; none: all.
     gpus: tuple[int, ...] = ()
     # Of a worker of several processes, which this one is, how many they are, and where they meet.
@@ -56,6 +59,12 @@ class WorkerArguments:
         worker = f"{self.model_name}/{self.model_version} #{self.number}"
         rank = f" rank {self.rank} of {self.ranks}" if self.ranks else ""
         return f"tsd worker: {worker}{rank} {self.device}"
+
+    @property
+    def group(self) -> str:
+        """Its control group below that of all models: no other process has the same."""
+        rank = f"-rank-{self.rank}" if self.ranks else ""
+        return f"{self.model_name}@{self.model_version}/worker-{self.number}{rank}"
 
 
 # In this order, beside the arguments of a fork.

@@ -17,6 +17,7 @@ import yaml
 from tsd.errors import BadRequest, InvalidArchive
 from tsd.models import placement
 from tsd.models.placement import Parallel
+from tsd.runtimes.book import DEFAULT_WORDS
 from tsd.settings import ServingSettings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -65,8 +66,10 @@ class ModelDescription:
     queue_size: int
     device_type: str
     is_idempotent: bool
-    # TorchServe's word for the interpreter; tsd has one, and tells what it was told.
+    # A runtime's name, or one of TorchServe's words, which mean the default one.
     runtime: str = "python"
+    # The one that its own packages were installed for.
+    pinned_runtime: str = ""
     # "batch", "continuous" or "async"; see ipc/arguments.py.
     mode: str = "batch"
     sequences: SequenceSettings | None = None
@@ -204,7 +207,7 @@ def describe(
         queue_size=choose.number("queue_size", "jobQueueSize", defaults.queue_size),
         device_type=placement.device_type(model_yaml),
         is_idempotent=model_yaml.get("idempotent") is not False,
-        runtime=options.runtime or str(manifest.get("runtime", "python")),
+        runtime=choose.runtime(manifest),
         mode=mode,
         sequences=choose.sequences(),
         is_stateful=model_yaml.get("sequenceBatching") is True,
@@ -260,6 +263,18 @@ class _Chooser:
                 fix="give one, with handler=, or set serving.default_handler",
             )
         return self.defaults.default_handler
+
+    def runtime(self, manifest: Mapping[str, Any]) -> str:
+        """The one that is named, else TorchServe's word for it."""
+        asked, packed = self.options.runtime, self.yaml.get("runtime")
+        if packed is not None and not (isinstance(packed, str) and NAME.fullmatch(packed)):
+            raise InvalidArchive("The model configuration's runtime is no name.")
+        for origin, said in (("request", asked), ("model-config.yaml", packed)):
+            if said and said not in DEFAULT_WORDS:
+                self.origins["runtime"] = origin
+                return said
+        self.origins["runtime"] = "default"
+        return asked or str(manifest.get("runtime", DEFAULT_WORDS[0]))
 
     def number(self, name: str, key: str, default: int) -> int:
         """A positive whole number of the yaml; TorchServe ignores a wrong one, so does tsd."""

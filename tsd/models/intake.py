@@ -6,7 +6,7 @@ fails leaves nothing behind."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from tsd.models.description import (
     check_name,
     describe,
 )
-from tsd.models.requirements import Environments, file_of
+from tsd.models.requirements import Environments, LoadedRuntime, file_of
 from tsd.models.startup import preset_of
 from tsd.models.store import Origin, resolve
 from tsd.settings import Config
@@ -43,15 +43,15 @@ class Newcomer:
 class Intake:
     """Brings models in, with the settings of the moment.
 
-    `runtime_versions`: waits for the runtime, so long at most, and says its parts' versions."""
+    `runtime`: waits for the one of that name, so long at most."""
 
     def __init__(
         self,
         config: Config,
-        runtime_versions: Callable[[float], Awaitable[Mapping[str, str]]],
+        runtime: Callable[[str, float], Awaitable[LoadedRuntime]],
     ) -> None:
         self.config = config
-        self._runtime_versions = runtime_versions
+        self._runtime = runtime
         self._folder = config.state_dir / "models"
         self._environments = Environments(config.state_dir)
 
@@ -143,11 +143,13 @@ class Intake:
                 "model %s: its %s is left alone: archives.install_requirements is off",
                 description.name,
                 requirements.name,
+                model=description.name,
+                version=description.version,
             )
             return description
-        versions = await self._runtime_versions(config.serving.startup_timeout_s)
-        place = await self._environments.provide(description.name, requirements, config, versions)
-        return replace(description, extra_paths=(str(place),))
+        runtime = await self._runtime(description.runtime, config.serving.startup_timeout_s)
+        place = await self._environments.provide(description.name, requirements, config, runtime)
+        return replace(description, extra_paths=(str(place),), pinned_runtime=runtime.runtime)
 
 
 def _is_folder(url: str) -> bool:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import secrets
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from tsd import process
+from tsd import programs
 from tsd.errors import RequirementsFailed
 from tsd.log import get_logger
 from tsd.models.archive import file_inside
@@ -38,6 +37,17 @@ def file_of(files: ModelFiles) -> Path | None:
     return file_inside(files.model_dir, str(name)) if name else None
 
 
+class LoadedRuntime(Protocol):
+    """A runtime whose parts' versions are known: a fork server fits."""
+
+    @property
+    def runtime(self) -> str: ...
+    @property
+    def python(self) -> Path: ...
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+
+
 class Environments:
     """The folders of packages, and those of them that were asked for since the start."""
 
@@ -46,18 +56,18 @@ class Environments:
         self._used: set[Path] = set()
 
     async def provide(
-        self, model: str, requirements: Path, config: Config, versions: Mapping[str, str]
+        self, model: str, requirements: Path, config: Config, runtime: LoadedRuntime
     ) -> Path:
-        """The folder that has what the file asks for; raises RequirementsFailed.
-
-        `versions`: of the runtime's parts, as its fork server says them."""
-        runtime = [str(config.python), *(f"{key} {versions[key]}" for key in sorted(versions))]
-        key = await asyncio.to_thread(digest_of, requirements, runtime)
+        """The folder that has what the file asks for; raises RequirementsFailed."""
+        versions = runtime.versions
+        parts = [str(runtime.python), *(f"{key} {versions[key]}" for key in sorted(versions))]
+        key = await asyncio.to_thread(digest_of, requirements, parts)
         place = self._folder / key
         self._used.add(place)
         if not place.is_dir():
             log.info("model %s: installing its requirements", model, model=model)
-            await self._install(model, requirements, place, config)
+            install_s = config.archives.install_timeout_s
+            await self._install(model, requirements, place, runtime.python, install_s)
         return place
 
     async def discard_unused(self) -> None:
@@ -70,13 +80,15 @@ class Environments:
             if path not in self._used:
                 shutil.rmtree(path, ignore_errors=True)
 
-    async def _install(self, model: str, requirements: Path, place: Path, config: Config) -> None:
+    async def _install(
+        self, model: str, requirements: Path, place: Path, python: Path, timeout_s: float
+    ) -> None:
         staging = self._folder / f"{STAGING_PREFIX}{secrets.token_hex(8)}"
         self._used.add(staging)
         staging.mkdir(mode=0o700, parents=True)
         try:
-            installing = _start_installer(requirements, staging, place, config.python)
-            await _wait_for(installing, config.archives.install_timeout_s)
+            installing = _start_installer(requirements, staging, place, python)
+            await programs.wait_for(installing, timeout_s)
             _check_made(model, staging, place)
         finally:
             await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
@@ -95,25 +107,6 @@ def _start_installer(
             stderr=output,
             start_new_session=True,
         )
-
-
-async def _wait_for(installing: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Return when it has ended, by itself or because its time was up."""
-    pidfd = process.open_pidfd(installing.pid)
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(pidfd, ended.set)
-    try:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await ended.wait()
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-        if not ended.is_set():
-            # With all that it has started.
-            os.killpg(installing.pid, signal.SIGKILL)
-        installing.wait()
 
 
 def digest_of(requirements: Path, runtime: Sequence[str]) -> str:

@@ -5,11 +5,11 @@ generation before is kept. Everything here may block: callers run it on an execu
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 import msgspec
+
+from tsd import durable
 
 FORMAT = 1
 FILE_NAME = "desired-state.json"
@@ -41,60 +41,25 @@ class DesiredState(msgspec.Struct, frozen=True):
     models: dict[str, DesiredModel] = {}
 
 
-class Damaged(Exception):
-    """A state file that cannot be read; kept beside, as `.bad`."""
-
-
 def save(folder: Path, state: DesiredState) -> None:
     """Replace the state on disk; OSError when that fails, and then the old one still stands."""
-    path = folder / FILE_NAME
-    aside = path.with_suffix(".new")
-    with aside.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    previous = path.with_suffix(".previous")
-    with contextlib.suppress(FileNotFoundError):
-        previous.unlink()
-    with contextlib.suppress(FileNotFoundError):
-        os.link(path, previous)
-    aside.rename(path)
-    _sync_folder(folder)
+    durable.replace(
+        folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n"
+    )
 
 
 def read(folder: Path) -> tuple[DesiredState, str]:
     """The state, and what is wrong with it: "" when nothing is.
 
     A damaged file is set aside as `.bad`, and the generation before is taken."""
-    path = folder / FILE_NAME
-    try:
-        return _read_file(path), ""
-    except FileNotFoundError:
-        return DesiredState(), ""
-    except Damaged as damage:
-        path.rename(path.with_suffix(".bad"))
-        trouble = f"{path.name} was damaged ({damage}) and is kept as {path.stem}.bad"
-    try:
-        return _read_file(
-            path.with_suffix(".previous")
-        ), f"{trouble}; the generation before is used"
-    except (FileNotFoundError, Damaged):
-        return DesiredState(), f"{trouble}; there is no generation before: no model is restored"
+    state, trouble = durable.read(folder / FILE_NAME, _decoded)
+    if state is None:
+        return DesiredState(), f"{trouble}: no model is restored" if trouble else ""
+    return state, trouble
 
 
-def _read_file(path: Path) -> DesiredState:
-    try:
-        state = msgspec.json.decode(path.read_bytes(), type=DesiredState)
-    except msgspec.DecodeError as error:
-        raise Damaged(str(error)) from error
+def _decoded(content: bytes) -> DesiredState:
+    state = msgspec.json.decode(content, type=DesiredState)
     if state.format != FORMAT:
-        raise Damaged(f"format {state.format}; this release reads {FORMAT}")
+        raise ValueError(f"format {state.format}; this release reads {FORMAT}")
     return state
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

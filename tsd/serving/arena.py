@@ -29,8 +29,10 @@ class _Waiter:
 class Arena:
     """Slots in one segment. `then` callbacks get a slot, or None: no room until the deadline."""
 
-    def __init__(self, name: str, capacity: int) -> None:
+    def __init__(self, name: str, capacity: int, **about: object) -> None:
+        """`about`: whose it is, for the log."""
         self.name = name
+        self._about = about
         self.segment = Segment(name, capacity)
         self.slots = SlotAllocator()
         self._waiters: deque[_Waiter] = deque()
@@ -105,9 +107,10 @@ class Arena:
             growth.exception()
             self.segment.close()
             return
-        if growth.exception() is not None:
+        if (error := growth.exception()) is not None:
             # What has been reserved so far goes on being used; those who wait have a deadline.
-            log.error("no memory for %s: %s", self.name, growth.exception(), code="shm_exhausted")
+            said = {"errno": getattr(error, "errno", None), "code": "shm_exhausted"}
+            log.error("no memory for %s: %s", self.name, error, **self._about, **said)
             return
         self.slots.raise_limit(target)
         self._serve_waiters()

@@ -33,6 +33,10 @@ class Breaker:
         if in_a_row or self._failed_starts >= MAX_FAILED_STARTS:
             self.is_open = True
 
+    def give_up(self) -> None:
+        """It is known that no start can succeed at present."""
+        self.is_open = True
+
     def started(self) -> None:
         """A worker got ready: requests may come again, the deaths still count."""
         self._failed_starts = 0

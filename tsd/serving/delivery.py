@@ -17,10 +17,10 @@ from tsd.errors import (
     ProtocolError,
     TsdError,
 )
-from tsd.ipc.layout import AnswerEntry, Outcome, unpack_fields
+from tsd.ipc.layout import AnswerEntry, Outcome
 from tsd.ipc.segment import Slot
 from tsd.serving.arena import Arena
-from tsd.serving.job import AnswerPart, Batch, Job, JobAnswer
+from tsd.serving.job import AnswerPart, Batch, Job, JobAnswer, request_ids
 
 # Below this an answer is copied out of the segment and joined with its headers in one write.
 COPIED_BYTES = 262_144
@@ -65,7 +65,7 @@ class Delivery:
             return
         job.is_done = True
         if not is_answer:
-            job.finish(job, self._error(job, entry))
+            job.finish(job, self._error(batch, job, entry))
             return
         body = entry.body if is_shared else bytes(entry.body)
         release = (lambda: self._count_read(batch)) if is_shared else None
@@ -77,19 +77,24 @@ class Delivery:
             self._answers.give_back(batch.grant)
             batch.grant = None
 
-    def _error(self, job: Job, entry: AnswerEntry) -> TsdError:
+    def _error(self, batch: Batch, job: Job, entry: AnswerEntry) -> TsdError:
         text = bytes(entry.body).decode(errors="replace")
         if entry.outcome is Outcome.REFUSED:
             return PredictionRefused(text, entry.status)
         if entry.outcome is Outcome.BAD_OUTPUT:
+            self._tell_unusable(job, text)
             return BadOutput(text)
         if entry.outcome is Outcome.TOO_LARGE:
+            self._tell_unusable(job, "it is larger than allowed")
             return AnswerTooLarge("Worker died.", why="the answer is larger than allowed")
-        if text:
-            request_id = unpack_fields(job.head)[0].decode("latin-1")
-            self._log.error(
-                "handler raised\n%s", text, request_id=request_id, code="handler_raised"
-            )
+        # The traceback of a batch comes once.
+        if text or len(batch.jobs) == 1:
+            about = {"request_id": request_ids(batch.jobs), "exception": text or None}
+            self._log.error("handler raised", **about, code="handler_raised")
         if entry.outcome is Outcome.OUT_OF_MEMORY:
             return OutOfResources("Out of resources")
         return HandlerRaised("Prediction failed")
+
+    def _tell_unusable(self, job: Job, why: str) -> None:
+        text = "a handler's answer cannot be sent: %s"
+        self._log.error(text, why, request_id=job.request_id, code="bad_output")

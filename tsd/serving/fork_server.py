@@ -12,36 +12,20 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import multipart
-
-import tsd
 from tsd import process
 from tsd.errors import ProtocolError, StartFailed
 from tsd.ipc.arguments import WorkerArguments, pack_arguments, unpack_reply
 from tsd.log import get_logger
+from tsd.runtimes.command import worker_side
 from tsd.serving.worker_output import OutputPipe, WorkerOutput
 
 PROGRAM = "tsd.worker.zygote"
 MAX_REPLY_BYTES = 65_536
 MAX_RESTART_DELAY_S = 30.0
 FORK_S = 10.0
-
-# The runtime may be another interpreter with packages of its own: it is given this package and
-# the multipart parser by path, and nothing else of the daemon's.
-BOOTSTRAP = """
-import importlib, importlib.util, sys
-def carry(name, path, folder):
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folder)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-carry("tsd", sys.argv[1] + "/__init__.py", [sys.argv[1]])
-carry("multipart", sys.argv[2], None)
-importlib.import_module(sys.argv[3]).main(int(sys.argv[4]), int(sys.argv[5]))
-"""
 
 # Room in the argument area for the title of any worker: names have at most 128 characters.
 TITLE_ROOM = " " * 384
@@ -60,7 +44,15 @@ class ForkServerState(enum.Enum):
 class ForkServer:
     """Asks are answered in order; those that come while it starts wait for it."""
 
-    def __init__(self, python: Path, environment: Mapping[str, str], output: WorkerOutput) -> None:
+    def __init__(
+        self,
+        runtime: str,
+        python: Path,
+        environment: Mapping[str, str],
+        output: WorkerOutput,
+        on_forked: Callable[[WorkerArguments, int], None] = lambda _arguments, _pid: None,
+    ) -> None:
+        self.runtime = runtime
         self.python = python
         self.state = ForkServerState.EXITED
         self.pid = 0
@@ -68,6 +60,7 @@ class ForkServer:
         self.last_error = ""
         self._environment = dict(environment) | {"OPENBLAS_NUM_THREADS": "1"}
         self._output = output
+        self._on_forked = on_forked
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
@@ -79,17 +72,29 @@ class ForkServer:
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()
 
-    def start(self) -> None:
-        """Start the process; it says by itself when it is ready."""
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        return self.state is not ForkServerState.EXITED
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether workers can be forked."""
+        return self.state is ForkServerState.READY
+
+    def begin(self) -> None:
+        """Start the process, now or, where that fails, later; it says when it is ready."""
         self._is_wanted = True
+        self._restart(asyncio.get_running_loop())
+
+    def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         ours.settimeout(0)
-        folder = Path(tsd.__file__).parent
-        arguments = [folder, multipart.__file__, PROGRAM, theirs.fileno(), os.getpid(), TITLE_ROOM]
+        command = worker_side(self.python, PROGRAM, theirs.fileno(), os.getpid())
         try:
             self._process = subprocess.Popen(
-                [self.python, "-P", "-c", BOOTSTRAP, *map(str, arguments)],
+                [*command, TITLE_ROOM],
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
@@ -103,7 +108,7 @@ class ForkServer:
             raise StartFailed(
                 "The runtime's interpreter cannot be started.",
                 why=str(error),
-                fix="set `python` to an interpreter that has torch",
+                fix="`tsctl runtime list` shows the runtimes, `tsctl runtime add` adds another one",
             ) from error
         finally:
             theirs.close()
@@ -128,11 +133,6 @@ class ForkServer:
                 fix=f"try `{self.python} -c 'import torch'`",
             ) from error
 
-    async def wait_for_versions(self, timeout_s: float) -> Mapping[str, str]:
-        """The versions of the runtime's parts, once it is loaded; raises as `wait_until_ready`."""
-        await self.wait_until_ready(timeout_s)
-        return self.versions
-
     async def fork(self, arguments: WorkerArguments, descriptors: Sequence[int]) -> int:
         """The process id of a new worker, a child of the daemon. Raises StartFailed."""
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -141,7 +141,9 @@ class ForkServer:
             # One at a time: it forks them one by one, and its socket holds only a few.
             async with self._turn, asyncio.timeout(FORK_S):
                 self._send(arguments, descriptors)
-                return await answer
+                pid = await answer
+                self._on_forked(arguments, pid)
+                return pid
         except TimeoutError as error:
             self._end_silent()
             raise StartFailed("The fork server did not fork in time.") from error
@@ -213,7 +215,12 @@ class ForkServer:
         self.state = ForkServerState.READY
         self._restarts = 0
         self._changed.set()
-        log.info("runtime ready: torch %s", self.versions.get("torch"), code="runtime_ready")
+        log.info(
+            "runtime %s ready: torch %s",
+            self.runtime,
+            self.versions.get("torch"),
+            code="runtime_ready",
+        )
 
     def _on_reply(self, message: bytes) -> None:
         request_id, pid, trouble = unpack_reply(message)
@@ -265,6 +272,6 @@ class ForkServer:
         if not self._is_wanted:
             return
         try:
-            self.start()
+            self._start()
         except (StartFailed, OSError) as error:
             self._restart_later(loop, f"{error} {getattr(error, 'why', '')}".strip())

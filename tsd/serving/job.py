@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from tsd.errors import TsdError
 from tsd.ipc.segment import Slot
+
+LOGGED_IDS = 128
 
 
 class JobAnswer(NamedTuple):
@@ -85,6 +88,11 @@ class Job:
         self.has_begun = False
         self.is_done = False
 
+    @property
+    def request_id(self) -> str:
+        """The id that the client is told, and that log lines have."""
+        return self.head.partition(b"\0")[0].decode("latin-1")
+
 
 @dataclass(slots=True)
 class Batch:
@@ -100,3 +108,8 @@ class Batch:
     unread: int = 0
     has_asked: bool = False
     is_waiting: bool = False
+
+
+def request_ids(jobs: Iterable[Job]) -> str:
+    """The ids of their requests, for a log line; of very many only the first."""
+    return ",".join(job.request_id for job in islice(jobs, LOGGED_IDS))

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
+from math import inf
 
 from tsd.errors import (
     DeadlinePassed,
@@ -28,7 +31,8 @@ from tsd.metrics import ModelFigures, ModelSnapshot
 from tsd.models.description import ModelDescription
 from tsd.serving.arena import Arena
 from tsd.serving.batcher import Batcher, BatchLimits
-from tsd.serving.job import Batch, Job
+from tsd.serving.fork_servers import ModelRuntime
+from tsd.serving.job import Batch, Job, request_ids
 from tsd.serving.plan import Machine, worker_plan
 from tsd.serving.pool import Pool, PoolEvents
 from tsd.serving.sequences import SequenceBatcher
@@ -36,6 +40,8 @@ from tsd.serving.worker_handle import WorkerHandle, WorkerState
 
 SWEEP_S = 0.25
 MAX_ATTEMPTS = 2
+# After a start, from the first answer: for so long more may wait than always.
+CATCH_UP_S = 30.0
 
 log = get_logger()
 
@@ -63,7 +69,12 @@ class Model:
     """Made by the registry; workers come with `scale`."""
 
     def __init__(
-        self, description: ModelDescription, machine: Machine, *, is_from_start: bool = False
+        self,
+        description: ModelDescription,
+        machine: Machine,
+        *,
+        is_from_start: bool = False,
+        is_returning: bool = False,
     ) -> None:
         serving = machine.config.serving
         self.description = description
@@ -81,13 +92,17 @@ class Model:
         self._open: dict[int, Job] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._watchers: list[asyncio.Future[None]] = []
+        self._is_degraded = False
+        asked = description.pinned_runtime or description.runtime
+        self.runtime = ModelRuntime(asked, machine.fork_servers)
         plan = worker_plan(description, machine)
         label = f"tsd requests {description.name}/{description.version}"[:200]
-        self.arena = Arena(label, serving.arena_bytes)
+        self._about = {"model": description.name, "version": description.version}
+        self.arena = Arena(label, serving.arena_bytes, **self._about)
         self.arena_view = self.arena.segment.map_to_write()
         self.pool = Pool(
             plan,
-            machine.fork_server,
+            self.runtime.ready,
             self.arena,
             machine.config,
             PoolEvents(
@@ -100,6 +115,11 @@ class Model:
             ),
         )
         self.batcher = self._make_batcher(serving.sequence_end_header)
+        # Clients have not been told of the restart: until it is back and has caught up, they wait.
+        self._bounds = self.batcher.limits
+        self._catches_up_until = inf if is_returning else 0.0
+        if is_returning:
+            self.batcher.limits = replace(self._bounds, max_waiting=sys.maxsize)
 
     def _make_batcher(self, end_header: str) -> Batcher | SequenceBatcher:
         description = self.description
@@ -137,7 +157,7 @@ class Model:
 
     def _check_ticket(self) -> None:
         """Where the model asks for it, only what a free worker begins at once is taken."""
-        if not self.description.needs_idle_worker:
+        if not self.description.needs_idle_worker or self._catches_up_until:
             return
         # Those that came in this turn of the loop wait, too, though only for its end.
         if len(self.batcher.waiting) >= sum(room for _, room in self.pool.free_workers()):
@@ -207,7 +227,7 @@ class Model:
                 while self._open:
                     await self._changed()
         except TimeoutError:
-            log.warning("drain timed out: %d requests fail", len(self._open), model=self.name)
+            log.warning("drain timed out: %d requests fail", len(self._open), **self._about)
         self.pool.stop()
         for job in list(self._open.values()):
             self._fail(job, Draining(f"Model {self.name} is being unregistered."))
@@ -270,7 +290,17 @@ class Model:
             self._open.pop(job.id, None)
             if job.sequence is not None:
                 self.batcher.finished(job)
+        if self._catches_up_until:
+            self._bound_again(time.monotonic())
         self.figures.overhead_ms = 1000 * (time.monotonic() - batch.answered_at)
+
+    def _bound_again(self, now: float) -> None:
+        """As soon as no more wait than always may, or it has had its time."""
+        self._catches_up_until = min(self._catches_up_until, now + CATCH_UP_S)
+        waiting = len(self.batcher.waiting)
+        if waiting < self._bounds.max_waiting or now > self._catches_up_until:
+            self._catches_up_until = 0.0
+            self.batcher.limits = self._bounds
 
     def _on_orphans(self, worker: WorkerHandle, batches: list[Batch]) -> None:
         """The first batch was running: its jobs are tried once more, each alone; others first."""
@@ -320,6 +350,21 @@ class Model:
             self._fail_waiting()
         elif self.pool.serving and self.state is not ModelState.READY:
             self._move(ModelState.READY)
+        self._tell_degraded()
+
+    def _tell_degraded(self) -> None:
+        """The model stays ready while its requests wait for the next worker; the log tells it."""
+        is_ready = self.state is ModelState.READY
+        is_degraded = is_ready and self.pool.wanted > 0 and self.pool.serving == 0
+        if is_degraded == self._is_degraded:
+            return
+        self._is_degraded = is_degraded
+        if is_degraded:
+            log.warning(
+                "model %s: no worker serves", self.name, **self._about, code="model_degraded"
+            )
+        elif is_ready and self.pool.serving:
+            log.info("model %s: served again", self.name, **self._about, code="model_ready")
 
     # Deadlines, and the end of a job.
 
@@ -336,13 +381,19 @@ class Model:
         for job in hung:
             if not job.is_done:
                 self._fail(job, WorkerHung("Worker died."))
-        for job in [job for job in self._open.values() if job.deadline <= now]:
-            if not job.is_done:
-                self._fail(job, DeadlinePassed("No answer within the request's deadline."))
-                self.pool.cancel(job)
+        self._fail_late([j for j in self._open.values() if j.deadline <= now and not j.is_done])
         self.batcher.remove_done()
         if self._needs_sweep():
             self._start_sweep()
+
+    def _fail_late(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._fail(job, DeadlinePassed("No answer within the request's deadline."))
+            self.pool.cancel(job)
+        if jobs:
+            text, about = "%d requests had no answer within their deadline", self._about
+            ids = request_ids(jobs)
+            log.warning(text, len(jobs), **about, request_id=ids, code="deadline_passed")
 
     def _needs_sweep(self) -> bool:
         """Whether anything here has a time by which it must have happened."""
@@ -390,15 +441,9 @@ class Model:
 
     def _move(self, new: ModelState) -> None:
         assert new in MOVES[self.state], f"{self.name}: {self.state} -> {new}"
-        log.info(
-            "model %s: %s -> %s",
-            self.name,
-            self.state.value,
-            new.value,
-            code=f"model_{new.value}",
-            model=self.name,
-            version=self.version,
-        )
+        tell = log.error if new is ModelState.FAILED else log.info
+        words = (self.name, self.state.value, new.value)
+        tell("model %s: %s -> %s", *words, **self._about, code=f"model_{new.value}")
         self.state = new
 
 

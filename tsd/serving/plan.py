@@ -13,7 +13,7 @@ from tsd.errors import StartFailed
 from tsd.ipc.arguments import WorkerArguments
 from tsd.log import get_logger
 from tsd.models.description import ModelDescription
-from tsd.serving.fork_server import ForkServer
+from tsd.serving.fork_servers import ForkServers
 from tsd.settings import Config, ServingSettings
 
 log = get_logger()
@@ -21,10 +21,10 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What models share: the configuration, the fork server, the devices, the daemon's pid."""
+    """What models share: the configuration, the fork servers, the devices, the daemon's pid."""
 
     config: Config
-    fork_server: ForkServer
+    fork_servers: ForkServers
     devices: tuple[str, ...]
     pid: int
     # Gets every line of what handlers measure.
@@ -144,6 +144,8 @@ def worker_plan(description: ModelDescription, machine: Machine) -> WorkerPlan:
         variables=_variables(serving),
         metrics_config=machine.metrics_config,
         metrics_lines=machine.config.metrics.mode != "prometheus",
+        log_level=machine.config.log.level,
+        log_line_bytes=machine.config.log.worker_line_bytes,
         ranks=description.parallel.ranks,
     )
     capacity = serving.concurrent_calls if description.mode == "async" else description.batch_size
@@ -180,7 +182,7 @@ def _known_ids(description: ModelDescription, gpus: Sequence[str]) -> tuple[int,
     if all(f"cuda:{index}" in gpus for index in ids):
         return ids
     text = "deviceIds: %s is ignored, not all of them are among the %d GPUs that are used"
-    log.warning(text, list(ids), len(gpus), model=description.name)
+    log.warning(text, list(ids), len(gpus), model=description.name, version=description.version)
     return ()
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 from tsd.devices import Place
-from tsd.errors import StartFailed, TsdError
+from tsd.errors import NoRuntime, StartFailed, TsdError, UnknownRuntime
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
 from tsd.serving.arena import Arena
@@ -60,12 +60,14 @@ class Counts:
 
 
 class Pool:
-    """Keeps `wanted` workers alive. The most recently used free worker is chosen first."""
+    """Keeps `wanted` workers alive. The most recently used free worker is chosen first.
+
+    `fork_server` waits for the runtime's, so long at most."""
 
     def __init__(
         self,
         plan: WorkerPlan,
-        fork_server: ForkServer,
+        fork_server: Callable[[float], Awaitable[ForkServer]],
         arena: Arena,
         config: Config,
         events: PoolEvents,
@@ -129,6 +131,11 @@ class Pool:
             self._retire(worker, self._config.serving.stop_s + busy_s)
         self._start_missing()
         self._events.on_change()
+
+    def try_again(self) -> None:
+        """What keeps workers from starting may be mended: the next trial is made now."""
+        if self.wanted and not self.serving:
+            self._retry_after(0.0)
 
     def room(self, is_full: bool) -> int:  # noqa: FBT001 (the batcher's callback)
         """How many jobs can go: to a free worker, or ahead of need when the batch is full."""
@@ -237,7 +244,15 @@ class Pool:
             worker = WorkerHandle(arguments, self._arena, self._config.log, self._heard)
         except OSError as error:
             # No memory or no descriptors: nothing has died, so nothing is counted; but tried again.
-            log.error("no worker can be made: %s", error, code="worker_start_failed")
+            log.error(
+                "no worker can be made: %s",
+                error,
+                model=arguments.model_name,
+                version=arguments.model_version,
+                worker=number,
+                errno=error.errno,
+                code="worker_start_failed",
+            )
             if number not in self._lost:
                 self._forget(number)
             self._retry_after(NO_RESOURCES_S)
@@ -251,11 +266,13 @@ class Pool:
     async def _start(self, worker: WorkerHandle) -> None:
         try:
             # The runtime's own start is not the model's: that one's timeout begins after it.
-            await self._fork_server.wait_until_ready(self._config.serving.startup_timeout_s)
+            fork_server = await self._fork_server(self._config.serving.startup_timeout_s)
             if self.plan.startup_timeout_s <= 0:
                 raise StartFailed("The startup timeout of 0 leaves no time to start.")
-            await worker.start(self._fork_server)
+            await worker.start(fork_server)
         except (TsdError, OSError) as error:
+            if isinstance(error, NoRuntime | UnknownRuntime):
+                self._breaker.give_up()
             self._on_never_forked(worker, f"{error} {getattr(error, 'why', '')}".strip())
             return
         if self.workers.get(worker.number) is not worker or worker.state is WorkerState.STOPPING:
@@ -331,9 +348,10 @@ class Pool:
             worker.exit_text,
             delay_s,
             code="worker_died" if worker.was_ready else "worker_start_failed",
-            model=worker.arguments.model_name,
-            version=worker.arguments.model_version,
-            worker=worker.number,
+            **worker.about,
+            signal=worker.exit_status.signal,
+            exit_code=worker.exit_status.code,
+            request_id=worker.last_request_ids or None,
             exception=worker.traceback or None,
         )
         self._retry_after(delay_s)

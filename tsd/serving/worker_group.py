@@ -17,6 +17,7 @@ from typing import Any
 from tsd.errors import ProtocolError, StartFailed
 from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.layout import Header, NoticeKind, unpack_header, unpack_text
+from tsd.process import ExitStatus
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.worker_process import OnExit, OnNotice, WorkerProcess
 from tsd.settings import LogSettings
@@ -80,6 +81,7 @@ class WorkerGroup:
         self._is_whole = False
         self._all_gone = asyncio.Event()
         self._exit_text = ""
+        self.exit_status = ExitStatus()
         self._meeting_port: socket.socket | None = None
         self._unison = Unison(ranks)
         self._has_failed = False
@@ -143,10 +145,10 @@ class WorkerGroup:
         for rank in self._alive:
             self._members[rank].kill_after(delay_s, reason)
 
-    def end_hung(self) -> None:
+    def end_hung(self, request_ids: str) -> None:
         """SIGTERM for all, and SIGKILL for whom that does not end."""
         for rank in self._alive:
-            self._members[rank].end_hung()
+            self._members[rank].end_hung(request_ids)
 
     def _on_rank_notice(self, rank: int, header: Header, notice: bytes) -> None:
         if header.kind in TOGETHER:
@@ -175,7 +177,9 @@ class WorkerGroup:
 
     def _on_rank_exit(self, rank: int, how: str) -> None:
         self._alive.discard(rank)
-        self._exit_text = self._exit_text or f"rank {rank}: {how}"
+        if not self._exit_text:
+            self._exit_text = f"rank {rank}: {how}"
+            self.exit_status = self._members[rank].exit_status
         if not self._was_told_to_stop:
             self.kill(f"rank {rank} has ended: {how}")
         if self._alive:

@@ -26,10 +26,11 @@ from tsd.ipc.layout import (
 )
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
+from tsd.process import ExitStatus
 from tsd.serving.arena import Arena
 from tsd.serving.delivery import Delivery
 from tsd.serving.fork_server import ForkServer
-from tsd.serving.job import Batch, Job
+from tsd.serving.job import Batch, Job, request_ids
 from tsd.serving.worker_group import WorkerGroup
 from tsd.serving.worker_process import WorkerProcess
 from tsd.settings import LogSettings
@@ -94,15 +95,20 @@ class WorkerHandle:
         self.overlaps = arguments.mode != "batch"
         self.exit_text = ""
         self.traceback = ""
+        # What it ran when it ended.
+        self.last_request_ids = ""
         self.was_ready = False
         self.was_told_to_stop = False
         self._request_arena = request_arena
-        self._log = log.bind(
-            model=arguments.model_name, version=arguments.model_version, worker=self.number
-        )
+        self.about = {
+            "model": arguments.model_name,
+            "version": arguments.model_version,
+            "worker": self.number,
+        }
+        self._log = log.bind(**self.about)
         self._events = events
         self._process = self._make_process(log_settings)
-        self._answers = Arena(f"tsd answers {self.number}", arguments.answers_bytes)
+        self._answers = Arena(f"tsd answers {self.number}", arguments.answers_bytes, **self.about)
         self._view = self._answers.segment.map_to_read()
         self._delivery = Delivery(self._log, self._answers, events.give_back_slot)
         self._usual_answer_bytes = 0
@@ -124,6 +130,11 @@ class WorkerHandle:
     def pid(self) -> int:
         """Its process id; 0 until it is forked."""
         return self._process.pid
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """How its process ended."""
+        return self._process.exit_status
 
     @property
     def is_serving(self) -> bool:
@@ -224,7 +235,7 @@ class WorkerHandle:
 
     def end_hung(self) -> None:
         """It overran its limit."""
-        self._process.end_hung()
+        self._process.end_hung(self._running_ids())
 
     def _move(self, new: WorkerState) -> None:
         assert new in MOVES[self.state], f"worker {self.number}: {self.state} -> {new}"
@@ -313,11 +324,15 @@ class WorkerHandle:
         self._log.info("worker ready in %.0f ms", self.ready_after_s * 1000, code="worker_ready")
         self._events.on_ready(self)
 
+    def _running_ids(self) -> str:
+        return request_ids(job for batch in self.running for job in batch.jobs)
+
     def _on_failed(self, _header: Header, notice: bytes) -> None:
         self.traceback = unpack_text(notice)
 
     def _on_exit(self, how: str) -> None:
         self.exit_text = how
+        self.last_request_ids = self._running_ids()
         self._answers.close()
         self._move(WorkerState.EXITED)
         batches = list(self.outstanding.values())

@@ -1,4 +1,4 @@
-"""What handlers print, line by line, into the log with model, version and worker.
+"""What handlers print and log, line by line, into the log with model, version and worker.
 
 The pipe is always read, so a worker never blocks on it; lines are cut and counted, so a flood
 costs a bounded number of records a second."""
@@ -8,9 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
+
+from tsd.ipc.lines import MAX_HEAD_BYTES, Line, unpack_line
 
 READ_BYTES = 65_536
 LAST_READS = 16
+CUT = " […]"
 
 
 class WorkerOutput:
@@ -18,7 +22,7 @@ class WorkerOutput:
 
     def __init__(
         self,
-        emit: Callable[[str], None],
+        emit: Callable[[Line], None],
         suppressed: Callable[[int], None],
         lines_per_s: int,
         line_bytes: int,
@@ -48,7 +52,7 @@ class WorkerOutput:
 
     def _finish_line(self, line: bytes, now: float) -> None:
         self._add_partial(line)
-        text, self._partial, is_cut, self._is_cut = self._partial, b"", self._is_cut, False
+        whole, self._partial, is_cut, self._is_cut = self._partial, b"", self._is_cut, False
         if int(now) != self._second:
             self._second, self._lines = int(now), 0
             self._say_left_out()
@@ -56,10 +60,14 @@ class WorkerOutput:
         if self._lines > self._lines_per_s:
             self._left_out += 1
             return
-        self._emit(text.decode(errors="replace").rstrip("\r") + (" […]" if is_cut else ""))
+        said = unpack_line(whole)
+        text = said.text.rstrip("\r")
+        if is_cut or len(text) > self._line_bytes:
+            text = text[: self._line_bytes] + CUT
+        self._emit(replace(said, text=text))
 
     def _add_partial(self, data: bytes) -> None:
-        room = self._line_bytes - len(self._partial)
+        room = MAX_HEAD_BYTES + self._line_bytes - len(self._partial)
         if len(data) > room:
             self._is_cut = True
         self._partial += data[:room]

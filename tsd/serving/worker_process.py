@@ -20,12 +20,14 @@ from tsd.errors import ProtocolError
 from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.channel import channel_pair, receive_notice, send_notice
 from tsd.ipc.layout import Header, NoticeKind, pack_text, unpack_header
+from tsd.ipc.lines import Line
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.worker_output import OutputPipe, WorkerOutput
 from tsd.settings import LogSettings
 
 KILL_AFTER_S = 5.0
-SOURCES = ("stdout", "stderr")
+# What comes from there has that level, unless it says another.
+SOURCES = {"stdout": "info", "stderr": "warning"}
 PRINTED_METRIC = ("[METRICS]", "INFO > [METRICS]")
 
 OnNotice = Callable[[Header, bytes], None]
@@ -41,6 +43,7 @@ class WorkerProcess:
         self, log: Any, log_settings: LogSettings, on_notice: OnNotice, on_exit: OnExit
     ) -> None:
         self.pid = 0
+        self.exit_status = process.ExitStatus()
         self._log = log
         self._log_settings = log_settings
         self._on_notice = on_notice
@@ -101,11 +104,11 @@ class WorkerProcess:
                 self._loop.add_writer(self._channel.fileno(), self._on_writable, self._channel)
         self._unsent.append(notice)
 
-    def kill(self, reason: str, number: signal.Signals = signal.SIGKILL) -> None:
+    def kill(self, reason: str, *, cause: str | None = None) -> None:
         """End it now; its exit is seen by the pidfd."""
         if self._pidfd >= 0:
-            self._log.warning("killing the worker: %s", reason, code="worker_killed")
-            process.send_signal(self._pidfd, number)
+            self._log.warning("killing the worker: %s", reason, cause=cause, code="worker_killed")
+            process.send_signal(self._pidfd, signal.SIGKILL)
 
     def kill_after(self, delay_s: float, reason: str) -> None:
         """End it then, if it is still there; of several such instants the earliest counts."""
@@ -114,11 +117,13 @@ class WorkerProcess:
             self._cancel_timer()
             self._kill_timer = self._loop.call_at(at, self.kill, reason)
 
-    def end_hung(self) -> None:
-        """SIGTERM, and SIGKILL when that does not help."""
-        if not self._is_hung:
+    def end_hung(self, request_ids: str) -> None:
+        """SIGTERM, and SIGKILL when that does not help. `request_ids`: what it hangs at."""
+        if not self._is_hung and self._pidfd >= 0:
             self._is_hung = True
-            self.kill("it overran its response timeout", signal.SIGTERM)
+            text = "the worker overran its response timeout and is ended"
+            self._log.error(text, request_id=request_ids, code="worker_hung")
+            process.send_signal(self._pidfd, signal.SIGTERM)
             self.kill_after(KILL_AFTER_S, "SIGTERM was ignored")
 
     def _watch(self, output_ends: list[int]) -> None:
@@ -130,21 +135,23 @@ class WorkerProcess:
 
     def _output(self, source: str) -> WorkerOutput:
         bound = self._log.bind(source=source)
-        emit = bound.info if source == "stdout" else bound.warning
         return WorkerOutput(
-            lambda line: self._on_line(emit, line),
-            lambda lines: bound.warning("%d lines left out", lines, code="log_suppressed"),
+            lambda line: self._on_line(bound, SOURCES[source], line),
+            lambda n: bound.warning("%d lines left out", n, n=n, code="log_suppressed"),
             self._log_settings.worker_lines_per_s,
             self._log_settings.worker_line_bytes,
         )
 
-    def _on_line(self, emit: Callable[..., None], line: str) -> None:
+    def _on_line(self, bound: Any, level: str, line: Line) -> None:
         """What was printed goes to the log; a metric, in TorchServe's form, is as good as told."""
-        if line.startswith(PRINTED_METRIC):
-            notice = pack_text(NoticeKind.METRICS, line)
+        if line.text.startswith(PRINTED_METRIC):
+            notice = pack_text(NoticeKind.METRICS, line.text)
             self._on_notice(unpack_header(notice), notice)
-        else:
-            emit("%s", line)
+            return
+        text, _, below = line.text.partition("\n")
+        about = {"request_id": line.request_ids, "logger": line.logger, "exception": below}
+        said = {name: value for name, value in about.items() if value}
+        getattr(bound, line.level or level)("%s", text, **said)
 
     def _on_pidfd(self) -> None:
         status = process.wait_pidfd(self._pidfd)
@@ -158,6 +165,7 @@ class WorkerProcess:
             pipe.close()
         self._read_last_notices()
         self._close_channel()
+        self.exit_status = status
         self._on_exit(str(status))
 
     def _on_writable(self, channel: socket.socket) -> None:
@@ -182,7 +190,7 @@ class WorkerProcess:
         except (OSError, ProtocolError) as error:
             if self._channel is not None:
                 self._loop.remove_reader(self._channel.fileno())
-            self.kill(f"its notice is not believed: {error}")
+            self.kill(f"its notice is not believed: {error}", cause="protocol")
 
     def _read_notice(self) -> bool:
         """Take one notice; False at end of file."""

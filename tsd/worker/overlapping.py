@@ -18,7 +18,7 @@ from tsd.ipc.layout import (
     unpack_batch,
     unpack_header,
 )
-from tsd.worker import codec
+from tsd.worker import codec, printing
 from tsd.worker.codec import Answer, decode
 from tsd.worker.loader import LoadedModel, Row, answers_of, failed
 from tsd.worker.outbox import METRICS_S, MetricsSender, Outbox
@@ -95,12 +95,14 @@ class ContinuousRunner:
     def _step(self) -> None:
         jobs, rows = list(self._running), list(self._running.values())
         self._parts.begin({row.request_id: (job, job) for job, row in self._running.items()})
+        printing.about_batch([row.request_id for row in rows])
         try:
             results = self._model.call(rows, self._model.context)
             _apply(self._model.context.stopping_criteria, results, rows)
             answers = answers_of(results, rows)
         except Exception as error:  # noqa: BLE001 (a handler may raise anything)
             answers = failed(error, len(rows))
+        printing.about_batch(())
         self._parts.end()
         for job, row, answer in zip(jobs, rows, answers, strict=True):
             if answer.outcome is Outcome.OK and _goes_on(row):
@@ -205,6 +207,7 @@ class AsyncRunner:
     async def _run(self, job: int, row: Row | Answer) -> Answer:
         if not isinstance(row, Row):
             return row
+        printing.about_call(row.request_id)
         # Calls overlap, so each has a context of its own; what the handler keeps in it is shared.
         context = copy.copy(self._model.context)
         context.part_sender = PartSender(self._outbox)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import mmap
 import os
 import re
@@ -33,6 +32,7 @@ from tsd.ipc.layout import (
     unpack_batch,
     unpack_header,
 )
+from tsd.worker import printing
 from tsd.worker.codec import decode
 from tsd.worker.loader import LoadArguments, LoadedModel, load
 from tsd.worker.outbox import MetricsSender, Outbox, grant_of
@@ -68,8 +68,7 @@ def main(arguments: WorkerArguments, descriptors: Sequence[int]) -> NoReturn:
         traceback.print_exc()
     finally:
         with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            printing.finish()
         # Not sys.exit: what the fork server registered for its own end is not ours to run.
         os._exit(status & 0xFF)
 
@@ -113,7 +112,9 @@ class Runner:
         jobs = [entry.job_id for entry in entries]
         ids = [request.request_id for request in requests]
         self._parts.begin(dict(zip(ids, ((header.batch_id, job) for job in jobs), strict=True)))
+        printing.about_batch(ids)
         answers = self.model.run(requests)
+        printing.about_batch(())
         self._parts.end()
         self.outbox.send_answers(header.batch_id, grant_of(header), zip(jobs, answers, strict=True))
 
@@ -136,9 +137,7 @@ def _settle(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 (the descriptors of this process)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO, force=True)
+    printing.take_over(arguments.log_level, arguments.log_line_bytes)
     _set_environment(arguments)
     torch.set_num_threads(arguments.threads)
     # A forked generator would give every worker the same numbers.

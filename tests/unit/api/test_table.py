@@ -49,6 +49,8 @@ HANDLERS = Handlers(
     },
     metrics={("*", "/metrics"): answer},
     operator={("GET", "/tsd/status"): answer},
+    runtimes={("GET", "/tsd/runtimes"): answer},
+    reload={("POST", "/tsd/reload"): answer},
     openapi=OpenApi(Registry()),
 )
 
@@ -97,6 +99,7 @@ def test_each_door_has_its_own_section(tmp_path: Path) -> None:
         ("POST /predictions/m", {"http", LOCAL, CONTROL}),
         ("GET /models", {"management", CONTROL}),
         ("GET /tsd/status", {"management", CONTROL}),
+        ("GET /tsd/runtimes", {CONTROL}),
         ("GET /metrics", {"metrics", CONTROL}),
         ("GET /ping", {"http", LOCAL, CONTROL, "metrics"}),
         ("GET /v2/health/ready", {"http", LOCAL, CONTROL, "metrics"}),

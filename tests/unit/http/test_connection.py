@@ -215,17 +215,52 @@ def test_a_drained_connection_ends_with_its_last_answer() -> None:
         request.respond(Response(200))
     client.turn()
     assert client.got == answer(b"") + answer(b"", is_last=True)
-    assert client.wire.is_closing()
+    assert client.is_ended
 
 
 def test_an_idle_connection_is_closed_by_draining() -> None:
     client = Client()
     client.send(GET)
+    client.wait(1)
     client.connection.drain()
     assert not client.wire.is_closing()
     client.connection.end_if_idle()
     assert client.wire.is_closing()
     client.connection.end_if_idle()
+
+
+def test_a_drained_client_that_was_just_busy_is_not_reset() -> None:
+    client = Client()
+    client.send(GET)
+    client.connection.drain()
+    client.connection.end_if_idle()
+    assert client.wire.has_written_eof
+    assert not client.wire.is_closing()
+    client.send(GET)
+    assert client.got == answer(b"GET / |")
+    client.wait(1)
+    assert client.wire.is_aborted
+
+
+def test_a_drained_client_that_sees_the_end_is_waited_for_no_longer() -> None:
+    client = Client(silent)
+    client.send(GET)
+    client.connection.drain()
+    client.requests[0].respond(Response(200))
+    assert client.got == answer(b"", is_last=True)
+    assert not client.wire.is_closing()
+    client.end()
+    assert client.wire.is_closing()
+
+
+def test_a_drained_client_that_has_said_its_last_is_closed_with_its_answer() -> None:
+    client = Client(silent)
+    client.send(GET)
+    client.connection.drain()
+    client.end()
+    client.requests[0].respond(Response(200))
+    assert client.got == answer(b"", is_last=True)
+    assert client.wire.is_closing()
 
 
 def test_a_request_that_has_begun_is_answered_though_draining() -> None:
@@ -237,7 +272,7 @@ def test_a_request_that_has_begun_is_answered_though_draining() -> None:
         client.connection.end_if_idle()
         client.send(sent[cut:])
         assert client.got == answer(b"POST / abc|", is_last=True)
-        assert client.wire.is_closing()
+        assert client.is_ended
 
 
 def test_all_that_has_been_read_is_answered_though_draining() -> None:
@@ -245,7 +280,7 @@ def test_all_that_has_been_read_is_answered_though_draining() -> None:
     client.send(GET * 5)
     client.connection.drain()
     client.connection.end_if_idle()
-    while not client.wire.is_closing():
+    while not client.is_ended:
         for request in client.requests:
             if request.answer is None:
                 request.respond(Response(200))

@@ -114,9 +114,11 @@ async def test_draining_closes_the_idle_and_waits_for_the_busy() -> None:
     idle_connection.data_received(GET)
     requests.pop().respond(Response(200))
     busy_connection.data_received(GET)
+    door.now += 1
+    door.listener.sweep()
     draining = asyncio.ensure_future(door.listener.drain(60))
-    for _turn in range(4):
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    door.listener.end_idle()
     assert idle.is_closing()
     assert not busy.is_closing()
     idle_connection.connection_lost(None)
@@ -131,16 +133,35 @@ async def test_draining_waits_a_moment_for_who_has_just_come() -> None:
     door = Door()
     wire, connection = door.let_in()
     silent, silent_connection = door.let_in()
+    kept, kept_connection = door.let_in()
+    kept_connection.data_received(GET)
     draining = asyncio.ensure_future(door.listener.drain(60))
-    for _turn in range(4):
-        await asyncio.sleep(0)
-    assert not wire.is_closing()
+    await asyncio.sleep(0)
     connection.data_received(GET)
+    kept_connection.data_received(GET)
     assert wire.writes == [answer(b"GET / |", is_last=True)]
+    assert kept.writes == [answer(b"GET / |"), answer(b"GET / |", is_last=True)]
     connection.connection_lost(None)
+    kept_connection.connection_lost(None)
     door.listener.end_idle()
     assert silent.is_closing()
     silent_connection.connection_lost(None)
+    assert await draining == 0
+
+
+@turning
+async def test_who_comes_while_draining_is_sent_away() -> None:
+    door = Door(lambda request: None)
+    _, busy_connection = door.let_in()
+    busy_connection.data_received(GET)
+    draining = asyncio.ensure_future(door.listener.drain(60))
+    await asyncio.sleep(0)
+    # Over TLS a handshake may end after the last client was accepted.
+    late, late_connection = door.let_in()
+    door.listener.end_idle()
+    assert late.is_closing()
+    late_connection.connection_lost(None)
+    busy_connection.connection_lost(None)
     assert await draining == 0
 
 

@@ -1,5 +1,7 @@
 """What crosses to the fork server and back."""
 
+from dataclasses import replace
+
 import pytest
 
 from tsd.errors import ProtocolError
@@ -28,6 +30,11 @@ ARGUMENTS = WorkerArguments(
 def test_arguments_arrive_as_they_were_sent() -> None:
     assert unpack_arguments(pack_arguments(ARGUMENTS)) == ARGUMENTS
     assert ARGUMENTS.title == "tsd worker: m/1.0 #2 cuda:1"
+
+
+def test_every_process_of_a_worker_has_a_group_of_its_own() -> None:
+    assert ARGUMENTS.group == "m@1.0/worker-2"
+    assert replace(ARGUMENTS, rank=1, ranks=2).group == "m@1.0/worker-2-rank-1"
 
 
 def test_a_reply_says_a_process_or_why_there_is_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ from tsd.errors import InvalidArchive
 from tsd.models.description import ModelFiles
 from tsd.models.requirements import Environments, digest_of, file_of
 from tsd.settings import Config
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A runtime whose fork server is ready."""
+
+    runtime: str
+    python: Path
+    versions: dict[str, str]
 
 
 def files(folder: Path, **model: object) -> ModelFiles:
@@ -49,14 +59,14 @@ def test_what_is_there_is_taken_and_what_nobody_asked_for_is_deleted(tmp_path: P
     needs = tmp_path / "needs.txt"
     needs.write_text("one==1\n")
     # No such interpreter: where the folder is there, it is not asked for anything.
-    config = Config(state_dir=tmp_path, python=Path("/nowhere/python"))
     place = tmp_path / "environments" / digest_of(needs, ["/nowhere/python", "torch 2.4"])
     for folder in (place, tmp_path / "environments" / "old"):
         folder.mkdir(parents=True)
 
     async def use() -> Path:
         environments = Environments(tmp_path)
-        provided = await environments.provide("m", needs, config, {"torch": "2.4"})
+        runtime = Loaded("cpu", Path("/nowhere/python"), {"torch": "2.4"})
+        provided = await environments.provide("m", needs, Config(), runtime)
         await environments.discard_unused()
         return provided
 

@@ -9,7 +9,7 @@ import pytest
 
 from tsd.errors import StartFailed
 from tsd.models.description import ModelFiles, RegisterOptions, describe
-from tsd.serving.fork_server import ForkServer
+from tsd.serving.fork_servers import ForkServers
 from tsd.serving.plan import Machine, WorkerPlan, worker_plan
 from tsd.settings import Config, ServingSettings
 
@@ -17,7 +17,7 @@ from tsd.settings import Config, ServingSettings
 def machine(gpus: int, most: int = 64) -> Machine:
     config = Config(serving=ServingSettings(max_gpus=most))
     devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
-    return Machine(config, cast(ForkServer, None), devices, 1, lambda _line: None, {})
+    return Machine(config, cast(ForkServers, None), devices, 1, lambda _line: None, {})
 
 
 def plan_on(where: Machine, **model_yaml: Any) -> WorkerPlan:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import Any
 
 from tests.unit.serving.test_plan import machine, plan_on
-from tsd.errors import StartFailed
+from tsd.errors import StartFailed, TsdError
+from tsd.runtimes.book import no_runtime
 from tsd.serving.arena import Arena
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.plan import Machine
@@ -19,14 +20,15 @@ class Forking:
 
     def __init__(self, on_asked: Callable[[], None]) -> None:
         self.failures = 0
+        self.error: TsdError = StartFailed("The runtime did not get ready.")
         self._on_asked = on_asked
 
-    async def wait_until_ready(self, _timeout_s: float) -> None:
+    async def ready(self, _timeout_s: float) -> ForkServer:
         self._on_asked()
         if not self.failures:
             await asyncio.Event().wait()
         self.failures -= 1
-        raise StartFailed("The runtime did not get ready.")
+        raise self.error
 
 
 class Scene:
@@ -39,7 +41,7 @@ class Scene:
         self.arena = Arena("requests", 4096)
         self.pool = Pool(
             plan_on(where),
-            cast(ForkServer, self.forking),
+            self.forking.ready,
             self.arena,
             where.config,
             PoolEvents(
@@ -115,3 +117,16 @@ def test_when_all_is_stopped_no_gpu_is_in_use() -> None:
     run(story, where)
     places = [("cuda:0",), ("cuda:1",)]
     assert [where.device_use.take(places) for _ in places] == places
+
+
+def test_where_no_start_can_succeed_the_model_fails_at_once_until_something_has_changed() -> None:
+    async def story(scene: Scene) -> None:
+        scene.forking.failures, scene.forking.error = 1, no_runtime()
+        scene.pool.scale(1)
+        await scene.until(lambda: scene.pool.is_failed)
+        assert scene.pool.last_error is not None
+        assert "There is no runtime." in scene.pool.last_error.cause
+        scene.pool.try_again()
+        await scene.until(lambda: bool(scene.pool.workers))
+
+    run(story, machine(0))

@@ -62,6 +62,14 @@ def test_list_is_a_table() -> None:
     )
 
 
+def test_list_shows_runtimes_where_they_differ() -> None:
+    rows = [{**DIGITS, "runtime": name} for name in ("cpu", "gpu")]
+    assert "RUNTIME" not in text(model_lines(rows[:1], PLAIN))
+    heading, *lines = model_lines(rows, PLAIN)
+    assert heading.endswith("RUNTIME")
+    assert [line.split()[-1] for line in lines] == ["cpu", "gpu"]
+
+
 def test_list_shows_phases_and_last_errors_where_there_are_any() -> None:
     assert text(model_lines([DIGITS, BROKEN], PLAIN)) == (
         "MODEL      VERSION  DEFAULT  STATE              WORKERS  QUEUE  REQUESTS  ERRORS"
@@ -90,7 +98,7 @@ STATUS = {
     "pid": 4711,
     "state": "ready",
     "uptime_s": 192.4,
-    "runtime": {"python": "3.11.2", "torch": "2.13.0", "state": "ready"},
+    "runtime": {"name": "cpu", "python": "/opt/cpu/bin/python", "torch": "2.13", "state": "ready"},
     "doors": [
         {"name": "http", "address": "127.0.0.1:8080"},
         {"name": "control", "address": "/run/tsd/control.sock"},
@@ -106,10 +114,14 @@ STATUS = {
 
 
 def test_status_is_the_daemon_at_a_glance() -> None:
+    nothing = {"name": "", "python": "", "torch": "", "state": "none"}
+    assert "Runtime  none: `tsctl runtime add" in text(
+        status_lines({**STATUS, "runtime": nothing}, PLAIN)
+    )
     assert text(status_lines(STATUS, PLAIN)) == (
         "● tsd 0.1.0: ready for 3 min 12 s\n"
         "      Process  4711, 45.0 MiB\n"
-        "      Runtime  Python 3.11.2, torch 2.13.0: ready\n"
+        "      Runtime  cpu: /opt/cpu/bin/python, torch 2.13: ready\n"
         "  Fork server  4712: ready\n"
         "        Doors  http 127.0.0.1:8080, control /run/tsd/control.sock\n"
         "     Requests  20, 1 errors\n"
@@ -144,7 +156,12 @@ DESCRIPTION: dict[str, Any] = {
     "min_workers": 1,
     "max_workers": 1,
     "device": "cpu",
-    "origins": {"batch_size": "model-config.yaml", "response_timeout": "default"},
+    "runtime": "gpu",
+    "origins": {
+        "batch_size": "model-config.yaml",
+        "response_timeout": "default",
+        "runtime": "request",
+    },
     "queue": {"waiting": 3, "limit": 100},
     "requests": 1234,
     "errors": 1,
@@ -190,6 +207,7 @@ def test_describe_shows_settings_with_their_origin_workers_and_the_last_error() 
         "  min_workers         1           -\n"
         "  max_workers         1           -\n"
         "  device              cpu         -\n"
+        "  runtime             gpu         request\n"
         "\n"
         "Workers\n"
         "  WORKER   PID  STATE  DEVICE               STARTED  READY IN   MEMORY  BATCHES"
@@ -236,7 +254,7 @@ def test_a_log_record_is_one_safe_line(record: dict[str, Any], line: str) -> Non
 
 
 def test_a_traceback_in_the_log_stands_below_its_line() -> None:
-    record = {"timestamp": "T", "level": "error", "event": "died", "traceback": "a\nb\n"}
+    record = {"timestamp": "T", "level": "error", "event": "died", "exception": "a\nb\n"}
     assert record_lines(record, PLAIN) == ["T error    died", "    a", "    b"]
     assert "\x1b[31merror" in record_lines(record, COLOURED)[0]
 

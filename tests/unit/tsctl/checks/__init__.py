@@ -1,0 +1,1 @@
+"""The checks of tsctl doctor, on machines that are made up."""

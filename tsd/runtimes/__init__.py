@@ -1,0 +1,1 @@
+"""Runtimes: the interpreters that have torch, and what is known of them."""
