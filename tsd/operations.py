@@ -219,7 +219,9 @@ class Operations:
             await self._restore_one(name, version, desired)
         if wanted:
             workers = sum(desired.workers for _, _, desired in wanted)
-            log.info("%d models of the last run start", len(wanted), workers=workers, code="recovered")
+            log.info(
+                "%d models of the last run start", len(wanted), workers=workers, code="recovered"
+            )
         self._restore_defaults()
 
     def _restore_defaults(self) -> None:

@@ -29,7 +29,8 @@ def test_a_duration_is_seconds_unless_it_says_otherwise(text: str, expected: flo
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "soon", "-5", "10 parsecs", "1h soon", "1,5h", "1e3", "inf", "nan", "10M", "٣"]
+    "text",
+    ["", " ", "soon", "-5", "10 parsecs", "1h soon", "1,5h", "1e3", "inf", "nan", "10M", "٣"],
 )
 def test_what_is_no_duration_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration: write 90, 30s, 10min or 1h"):

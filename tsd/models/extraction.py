@@ -5,6 +5,7 @@ bytes are written: what is stated may be a lie."""
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import shutil
@@ -44,7 +45,8 @@ def extract(source: Path, folder: Path, limits: ArchiveSettings) -> None:
     except DAMAGE as error:
         raise InvalidArchive("The archive is damaged.", why=str(error)) from error
     except OSError as error:
-        if error.errno is None or isinstance(error, NotADirectoryError):
+        # EINVAL: it says that an entry lies before the file's beginning.
+        if error.errno in (None, errno.EINVAL, errno.ENOTDIR):
             raise InvalidArchive("The archive is damaged.", why=str(error)) from error
         raise
 

@@ -116,6 +116,15 @@ def test_f20_a_damaged_archive_is_refused_or_whole(
     assert {path.name for path in tmp_path.iterdir()} <= {"m.mar", "models"}
 
 
+def test_a_directory_that_points_before_the_file_is_damage(tmp_path: Path, whole: bytes) -> None:
+    damaged = bytearray(whole)
+    # Where the central directory begins: said one byte late, all entries are one byte early.
+    damaged[-6] += 1
+    (tmp_path / "m.mar").write_bytes(damaged)
+    with pytest.raises(InvalidArchive):
+        archive.unpack(tmp_path / "m.mar", tmp_path / "models", LIMITS)
+
+
 @pytest.mark.parametrize(
     ("manifest", "words"),
     [
