@@ -9,7 +9,6 @@ TS_MODULES = $(shell cd tsd/worker && find ts -name '*.py' ! -name '__init__.py'
   | sed 's,\.py$$,,; s,/,.,g; s,^,-m ,')
 EXTRAS := runtime,develop,examples
 
-
 .PHONY: install demo serve format check proto completions types unit integration test system bench bench-quick deb clean
 
 install: $(STAMP)

@@ -27,10 +27,12 @@ PRIVATE_KEY = re.compile(
     re.DOTALL,
 )
 # Lines of units and of `systemctl show` whose whole value may be secret.
-UNIT_VALUES = re.compile(r"^(\s*(?:Environment|SetCredential\w*)\s*=)(?:.*\\\n)*.+$", re.MULTILINE)
+UNIT_VALUES = re.compile(
+    r"^([ \t]*(?:Environment|SetCredential\w*)[ \t]*=)(?:.*\\\n)*.+$", re.MULTILINE
+)
+# Whatever the scheme, and however many cookies: up to the end of the line.
 AUTHORIZATION = re.compile(
-    r"(?i)\b((?:authorization|cookie)[\"']?\s{0,4}[:=]\s{0,4}[\"']?)"
-    r"(?:(?:basic|bearer|digest)\s+)?[^\s\"']+"
+    r"(?i)\b((?:authorization|cookie)\\?[\"']?\s{0,4}[:=]\s{0,4}\\?[\"']?)[^\\\n\"']+"
 )
 BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',;]+")
 # A value after a name that means a secret; but `tokens = true` tells nothing.
@@ -38,7 +40,7 @@ NAMED_SECRET = re.compile(
     r"(?i)((?:password|passwd|passphrase|secret|token|credential|key)s?(?![a-z])[\w.-]{0,60}"
     r"\\?[\"']?\s{0,4}[:=]\s{0,4})"
     r"(?!(?:true|false|null|none)\b)"
-    r"(\\?\"[^\"\n]*\"?|\\?'[^'\n]*'?|[^\s\"',;&{}\[\]()]+)"
+    r"(\[[^\[\]]{0,4096}\]|\\?\"[^\"\n]*\"?|\\?'[^'\n]*'?|[^\s\"',;&{}\[\]()]+)"
 )
 QUOTE = re.compile(r"\\?[\"']")
 # Tokens that tell by themselves what they are: JSON web tokens, and those of well-known services.
@@ -46,7 +48,7 @@ WELL_KNOWN_TOKEN = re.compile(
     r"\b(?:eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|hf_\w{16,}|gh[opsur]_\w{16,}|AKIA[0-9A-Z]{16})"
 )
 URL = re.compile(
-    r"\b([A-Za-z][A-Za-z0-9+-]{1,20}://)([^\s/@\"'<>]*@)?([^\s?#\"'<>]*)([?#][^\s\"'<>]*)?"
+    r"\b([A-Za-z][A-Za-z0-9+-]{1,20}://)([^\s/\"'<>]*@)?([^\s?#\"'<>]*)([?#][^\s\"'<>]*)?"
 )
 HOME = re.compile(r"(/home/)[^/\s\"':;,]+")
 IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")
@@ -104,7 +106,7 @@ def _bare_url(found: re.Match[str]) -> str:
 
 def _without_value(found: re.Match[str]) -> str:
     """The name, and what stood around the value, so that JSON and TOML stay what they are."""
-    quote = QUOTE.match(found[2]) or QUOTE.search(found[1])
+    quote = QUOTE.search(found[2]) or QUOTE.search(found[1])
     mark = quote[0] if quote else ""
     return f"{found[1]}{mark}{REMOVED}{mark}"
 

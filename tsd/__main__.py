@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -74,6 +75,8 @@ def _serve(config: Config, environment: systemd.Environment, reload: Callable[[]
     way = journal.find_journal(config.log.format, sys.stderr, environment.journal_stream)
     started = log.start(config.log, way, sys.stderr)
     process.set_title("tsd")
+    # Of a loop that was stuck, the watchdog's SIGABRT leaves in the journal where.
+    faulthandler.enable()
 
     async def run() -> bool:
         return await Daemon(config, environment, started, reload).run()

@@ -2,14 +2,16 @@
 
     tsd.service/
       daemon/                the daemon, the fork servers, what installs
-      models/NAME@VERSION/   limits of the model
-        worker-N/            one process, and all that its handler started
+      models/                the models' share of the processors
+        NAME@VERSION/        limits of the model
+          worker-N/          one process, and all that its handler started
 
 A group's limits hold for whoever is in it; to kill it ends them all, however they forked. Where
 nothing is handed over, nothing is done. Which limits there are is said in settings.py."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from dataclasses import dataclass
@@ -27,11 +29,11 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What all workers of one model may use together; 0 is no limit."""
+    """What all workers of one model may use together, the weight aside; 0 is no limit."""
 
     memory_bytes: int = 0
     pids: int = 0
-    # Of the processor, when there is not enough: others have 100.
+    # Of the processor, when there is not enough: of all models together; the daemon has 100.
     cpu_weight: int = 0
 
     def files(self) -> dict[str, tuple[str, str]]:
@@ -71,8 +73,9 @@ class Cgroups:
         self._group = group
         self._limits = limits
         self._controllers: set[str] = set()
-        # The groups of workers, by process: until they are empty and removed.
-        self._workers: dict[int, Path] = {}
+        # The groups of workers and their processes, until they are empty and removed. None: it is
+        # being forked; 0: there was none.
+        self._workers: dict[Path, int | None] = {}
         self._has_failed = False
 
     def take_over(self) -> None:
@@ -81,12 +84,14 @@ class Cgroups:
         if self._group is None:
             return
         try:
-            _join(self._group / "daemon", os.getpid())
+            own = self._group / "daemon"
+            own.mkdir(exist_ok=True)
+            _write(own / "cgroup.procs", str(os.getpid()))
             self._models.mkdir(exist_ok=True)
             self._controllers = self._enable(self._group, self._models)
         except OSError as error:
             self._group = None
-            self._tell(error)
+            self.failed(str(error))
         self._tell_missing()
 
     def configure(self, limits: Limits) -> None:
@@ -94,31 +99,48 @@ class Cgroups:
         if limits != self._limits:
             self._limits = limits
             self._tell_missing()
-            for model in {folder.parent for folder in self._workers.values()}:
-                self._limit(model)
+            models = {folder.parent for folder in self._workers}
+            # What is used beyond a new limit the kernel takes back before it goes on.
+            asyncio.get_running_loop().run_in_executor(None, self._limit_all, models)
 
-    def place(self, worker: str, pid: int) -> None:
-        """Put a new process where its model's limits hold; `worker`: NAME@VERSION/worker-N."""
+    def prepare(self, worker: str) -> str:
+        """The group for a new process, where its model's limits hold; empty: it gets none.
+
+        It goes there by itself. `worker`: NAME@VERSION/worker-N. `forked` is to follow."""
         if self._group is None:
-            return
+            return ""
         folder = self._models / worker
         try:
             folder.parent.mkdir(exist_ok=True)
             self._limit(folder.parent)
-            if folder in self._workers.values():
+            folder.mkdir(exist_ok=True)
+            if folder in self._workers:
                 # What the one before it left behind goes before the new one comes.
                 _write(folder / "cgroup.kill", "1")
-            _join(folder, pid)
         except OSError as error:
-            self._tell(error)
-            return
-        self._workers = {p: f for p, f in self._workers.items() if f != folder} | {pid: folder}
+            self.failed(str(error))
+            return ""
+        self._workers[folder] = None
+        return str(folder)
+
+    def forked(self, worker: str, pid: int) -> None:
+        """The process is there, or none is to come: 0."""
+        if self._group is not None and self._models / worker in self._workers:
+            self._workers[self._models / worker] = pid
+
+    def failed(self, why: str) -> None:
+        """Told once: it will be the same for all workers."""
+        if not self._has_failed:
+            log.warning("workers get no groups of their own: %s", why, code="cgroups_failed")
+        self._has_failed = True
 
     def sweep(self) -> None:
         """End what is left of workers that are gone, and remove their groups once they are empty.
 
         To be called again and again: the kernel takes its time."""
-        for pid, folder in list(self._workers.items()):
+        for folder, pid in list(self._workers.items()):
+            if pid is None:
+                continue
             with contextlib.suppress(OSError):
                 left = (folder / "cgroup.procs").read_text().split()
                 if str(pid) in left:
@@ -128,7 +150,7 @@ class Cgroups:
                     log.info("%s: %d left behind are ended", name, len(left), code="strays")
                     _write(folder / "cgroup.kill", "1")
                 folder.rmdir()
-                del self._workers[pid]
+                del self._workers[folder]
                 # The last worker of the model: else it is not empty.
                 folder.parent.rmdir()
 
@@ -137,10 +159,17 @@ class Cgroups:
         assert self._group is not None
         return self._group / "models"
 
+    def _limit_all(self, models: set[Path]) -> None:
+        for model in models:
+            # One that is gone meanwhile needs no limit.
+            with contextlib.suppress(OSError):
+                self._limit(model)
+
     def _limit(self, model: Path) -> None:
         for controller, (name, text) in self._limits.files().items():
             if controller in self._controllers:
-                _write(model / name, text)
+                # Weights count between neighbours: below each other all models have the same.
+                _write((self._models if controller == "cpu" else model) / name, text)
 
     def _enable(self, *groups: Path) -> set[str]:
         """Let limits be set below these groups; the controllers of which that could be done."""
@@ -158,17 +187,6 @@ class Cgroups:
         if missing:
             text = "limits of models do not hold: no %s controller is handed over (Delegate=)"
             log.warning(text, ", ".join(sorted(missing)), code="limits_missing")
-
-    def _tell(self, error: OSError) -> None:
-        """Once: it will be the same for all workers."""
-        if not self._has_failed:
-            log.warning("workers get no groups of their own: %s", error, code="cgroups_failed")
-        self._has_failed = True
-
-
-def _join(folder: Path, pid: int) -> None:
-    folder.mkdir(exist_ok=True)
-    _write(folder / "cgroup.procs", str(pid))
 
 
 def _write(file: Path, text: str) -> None:

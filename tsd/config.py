@@ -55,7 +55,7 @@ RESTART_KEYS = (
     *("metrics.mode", "metrics.file", "metrics.auto_detect", "metrics.system"),
     *("metrics.interval_s", "metrics.folder", "metrics.max_series"),
     *("log.format", "log.kept_records", "log.folder", "log.file_bytes", "log.kept_files"),
-    *("tls.grpc", "grpc.max_streams", "grpc.max_calls", "grpc.max_connections"),
+    *("tls.grpc", "grpc.max_streams", "grpc.max_connections"),
     *("grpc.max_connection_age_s", "grpc.max_connection_age_grace_s"),
 )
 """Settings that a reload cannot change."""

@@ -263,7 +263,7 @@ class Daemon:
             Path(runtime.python),
             environment,
             output,
-            on_forked=lambda worker, pid: self._cgroups.place(worker.group, pid),
+            self._cgroups,
         )
 
     def _status(self) -> str:

@@ -25,6 +25,9 @@ COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical
 KEPT_CHARACTERS = 8_192
 """How much of one value the ring keeps."""
 
+PIECE_CHARACTERS = select.PIPE_BUF // 4 - 1
+"""What fits, however it is encoded, where the kernel says that something does."""
+
 Record = dict[str, Any]
 """`time` (seconds since 1970), `level`, `text`, and whatever else the line is about."""
 
@@ -186,24 +189,31 @@ class _LibraryHandler(logging.Handler):
 
 
 def _stream_writer(chosen: str, stream: TextIO) -> Callable[[Record], None]:
-    """Writes whole lines of the chosen format."""
+    """Writes lines of the chosen format, whole ones while there is room."""
     has_colour = chosen == "console" or (chosen == "auto" and stream.isatty())
     has_room = _room_check(stream)
+    # Of the line before, where its reader stopped in the middle of it.
+    missing_end = ""
 
     def write(record: Record) -> None:
-        if not has_room():
-            raise BlockingIOError(errno.EAGAIN, "nobody reads the log")
+        nonlocal missing_end
         line = _json_line(record) if chosen == "json" else text_line(record, has_colour=has_colour)
         # What the stream's encoding lacks is spelled out as well.
         encoding = stream.encoding or "utf-8"
-        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        stream.flush()
+        said = line.encode(encoding, "backslashreplace").decode(encoding) + "\n"
+        for at in range(0, len(said), PIECE_CHARACTERS):
+            if not has_room():
+                raise BlockingIOError(errno.EAGAIN, "nobody reads the log")
+            piece = said[at : at + PIECE_CHARACTERS]
+            stream.write(missing_end + piece)
+            stream.flush()
+            missing_end = "" if piece.endswith("\n") else "\n"
 
     return write
 
 
 def _room_check(stream: TextIO) -> Callable[[], bool]:
-    """Whether a line can be written without waiting: a pipe that nobody reads fills up."""
+    """Whether a piece can be written without waiting: a pipe that nobody reads fills up."""
     try:
         descriptor = stream.fileno()
         is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
@@ -226,7 +236,7 @@ def _quoted(value: object) -> str:
     text = escaped(str(value))
     if text and not any(c in text for c in ' "='):
         return text
-    return '"' + text.replace('"', '\\"') + '"'
+    return '"' + escaped(str(value).replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def _kept(value: object) -> object:

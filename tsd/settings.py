@@ -86,8 +86,7 @@ class GrpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_connection_age_grace_s: Annotated[
         SecondsOrNone, about("How long calls on them may go on; 0: to their end.")
     ] = 0.0
-    max_streams: Annotated[Count, about("Calls at once on one connection; others wait.")] = 1_000
-    max_calls: Annotated[Count, about("Calls at once on all of them; others fail.")] = 10_000
+    max_streams: Annotated[Count, about("Calls at once on all connections.")] = 10_000
     max_connections: Annotated[Count, about("Open connections of one inherited socket.")] = 1_000
 
 
@@ -139,7 +138,7 @@ class ServingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     model_pids: Annotated[CountOrNone, about("Their processes and threads; 0: no limit.")] = 0
     model_cpu_weight: Annotated[
-        WeightOrNone, about("Their share of busy processors, others have 100; 0: the same.")
+        WeightOrNone, about("All models' share of busy processors; the daemon's is 100; 0: 100.")
     ] = 0
     default_handler: Annotated[str, about("Handler of archives that name none.")] = ""
     envelope: Annotated[str, about("Request envelope: body, json, kserve, kservev2.")] = ""
@@ -233,9 +232,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "/run/tsd"
     )
     state_dir: Annotated[Path, about("Where the desired state is kept.")] = Path("/var/lib/tsd")
-    python: Annotated[
-        Path | None, about("The default runtime: an interpreter that has torch.")
-    ] = None
+    python: Annotated[Path | None, about("The default runtime: an interpreter that has torch.")] = (
+        None
+    )
     exit_on_idle_s: Annotated[
         SecondsOrNone, about("How long nothing may be asked before the daemon leaves; 0: for ever.")
     ] = 0.0

@@ -30,26 +30,32 @@ def main(archives: Path, modules: Path, licences: Path) -> int:
 
 
 def members(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """The files of a wheel; of a source archive its package and its licence, as a wheel has them."""
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            for entry in wheel.infolist():
-                if not entry.is_dir():
-                    yield PurePosixPath(entry.filename), wheel.read(entry)
-        return
+    """The files of an archive, named as in a wheel."""
+    return of_wheel(archive) if archive.suffix == ".whl" else of_source(archive)
+
+
+def of_wheel(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    with zipfile.ZipFile(archive) as wheel:
+        for entry in wheel.infolist():
+            if not entry.is_dir():
+                yield PurePosixPath(entry.filename), wheel.read(entry)
+
+
+def of_source(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Its package, its description and its licence."""
     stem = archive.name.removesuffix(".tar.gz")
+    notes = PurePosixPath(f"{stem}.dist-info")
     with tarfile.open(archive) as source:
-        for member in source:
+        for member in filter(tarfile.TarInfo.isfile, source):
             file = source.extractfile(member)
-            inner = PurePosixPath(member.name).relative_to(stem)
-            if file is None:
-                continue
-            if len(inner.parts) > 1:
-                yield inner, file.read()
-            elif inner.name == "PKG-INFO":
-                yield PurePosixPath(f"{stem}.dist-info", KEPT_NOTE), file.read()
-            elif inner.name.startswith(LICENCES):
-                yield PurePosixPath(f"{stem}.dist-info", inner.name), file.read()
+            assert file is not None
+            path = PurePosixPath(member.name).relative_to(stem)
+            if len(path.parts) > 1:
+                yield path, file.read()
+            elif path.name == "PKG-INFO":
+                yield notes / KEPT_NOTE, file.read()
+            elif path.name.startswith(LICENCES):
+                yield notes / path.name, file.read()
 
 
 def place_of(path: PurePosixPath, modules: Path, licences: Path) -> Path | None:

@@ -127,7 +127,7 @@ def test_a_door_with_tls_shows_its_certificate(tmp_path: Path) -> None:
 
 def test_calls_beyond_the_bound_are_refused(tmp_path: Path) -> None:
     with (
-        running(tmp_path, *DOORS, environment={"TSD_GRPC_MAX_CALLS": "1"}) as daemon,
+        running(tmp_path, *DOORS, environment={"TSD_GRPC_MAX_STREAMS": "1"}) as daemon,
         grpc.insecure_channel(f"127.0.0.1:{daemon.port('grpc')}") as channel,
     ):
         inference = Stub(channel, INFERENCE, torchserves_messages())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import socket
@@ -9,22 +10,26 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
+import grpc.aio
 import psutil
 import pytest
 
 from tests.support.archives import make_archive
 from tests.support.daemon import RunningDaemon, UnixConnection, launched, running, wait_for
-from tests.support.grpc_client import INFERENCE, Stub, torchserves_messages
+from tests.support.grpc_client import INFERENCE
+from tsd.grpc.protos.inference_pb2 import InputsInOrder, PredictionResponse
 from tsd.http.listener import bind_tcp, bind_unix
 
 RESTARTS = 3
 REQUESTS_PER_S = 60
+ANSWER_S = 100.0
 ECHO_20_MS = """
     import time
     def handle(data, context):
@@ -71,82 +76,102 @@ def held() -> Iterator[Held]:
         yield Held(folder, (*tcp, *unix))
 
 
-class Load:
-    """Requests at a constant rate, each with a body of its own, from a thread for each way in."""
+Way = Callable[[bytes], Awaitable[bytes]]
 
-    def __init__(self, *ways: Callable[[bytes], bytes]) -> None:
+
+class Load:
+    """Requests at a constant rate, each with a body of its own, by each way in."""
+
+    def __init__(self, held: Held) -> None:
         self.verdict: Counter[str] = Counter()
+        self._held = held
         self._is_over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(way,)) for way in ways]
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
 
-    def _ask(self, way: Callable[[bytes], bytes]) -> None:
-        begun_at, asking, number = time.monotonic(), list[threading.Thread](), 0
-        while not self._is_over.wait(begun_at + number / REQUESTS_PER_S - time.monotonic()):
+    def wait_for_answers(self, count: int) -> None:
+        """Return when so many more have come, whatever they are."""
+        with self._changed:
+            enough = self.verdict.total() + count
+            assert self._changed.wait_for(lambda: self.verdict.total() >= enough, 120)
+
+    async def _run(self) -> None:
+        address = f"127.0.0.1:{self._held.port('grpc')}"
+        port, path = self._held.port("http"), str(self._held.folder / "http.sock")
+        async with grpc.aio.insecure_channel(address) as channel:
+            predict: Any = channel.unary_unary(f"/{INFERENCE}/Predictions")
+
+            async def by_grpc(body: bytes) -> bytes:
+                asked = InputsInOrder(
+                    model_name="echo", input=[InputsInOrder.Input(name="data", value=body)]
+                )
+                answer = await predict(asked.SerializeToString(), timeout=60)
+                return bytes(PredictionResponse.FromString(answer).prediction)
+
+            await asyncio.gather(
+                self._ask(lambda body: post(asyncio.open_connection("127.0.0.1", port), body)),
+                self._ask(lambda body: post(asyncio.open_unix_connection(path), body)),
+                self._ask(by_grpc),
+            )
+
+    async def _ask(self, way: Way) -> None:
+        begun_at, number, asking = time.monotonic(), 0, set[asyncio.Task[None]]()
+        while not self._is_over.is_set():
             number += 1
-            body = b"request %d" % number
-            asking.append(threading.Thread(target=self._ask_one, args=(way, body)))
-            asking[-1].start()
-        for one in asking:
-            one.join()
+            asking.add(asyncio.create_task(self._ask_one(way, b"request %d" % number)))
+            await asyncio.sleep(begun_at + number / REQUESTS_PER_S - time.monotonic())
+        await asyncio.gather(*asking)
 
-    def _ask_one(self, way: Callable[[bytes], bytes], body: bytes) -> None:
+    async def _ask_one(self, way: Way, body: bytes) -> None:
         try:
-            answer = way(body)
-        except (OSError, http.client.HTTPException, grpc.RpcError) as error:
-            self.verdict[f"lost: {error!r:.300}"] += 1
-        else:
-            self.verdict["right" if answer == body else f"wrong: {answer!r:.300}"] += 1
+            async with asyncio.timeout(ANSWER_S):
+                answer = await way(body)
+            outcome = "right" if answer == body else f"wrong: {answer!r:.300}"
+        except (OSError, EOFError, grpc.RpcError) as error:
+            outcome = f"lost: {error!r:.300}"
+        with self._changed:
+            self.verdict[outcome] += 1
+            self._changed.notify_all()
 
 
-def post(connection: http.client.HTTPConnection, body: bytes) -> bytes:
-    """One prediction on a connection of its own."""
-    with contextlib.closing(connection):
-        connection.request("POST", "/predictions/echo", body)
-        return connection.getresponse().read()
+async def post(
+    connecting: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]], body: bytes
+) -> bytes:
+    """One prediction on a connection of its own; what else comes than its answer, as it came."""
+    reader, writer = await connecting
+    head = b"POST /predictions/echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    writer.write(head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+    answer = await reader.read()
+    writer.close()
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    return rest if head.startswith(b"HTTP/1.1 200 ") else answer
 
 
-@pytest.fixture
-def ways(held: Held) -> Iterator[list[Callable[[bytes], bytes]]]:
-    """A prediction by HTTP over TCP, over the Unix socket, and by gRPC."""
-    port, path = held.port("http"), held.folder / "http.sock"
-    with grpc.insecure_channel(f"127.0.0.1:{held.port('grpc')}") as channel:
-        stub = Stub(channel, INFERENCE, torchserves_messages())
-        yield [
-            lambda body: post(http.client.HTTPConnection("127.0.0.1", port, timeout=60), body),
-            lambda body: post(UnixConnection(path), body),
-            lambda body: bytes(
-                stub.call("Predictions", model_name="echo", input={"data": body}).prediction
-            ),
-        ]
+def ask(port: int, body: bytes) -> bytes:
+    """One prediction."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
+        client.request("POST", "/predictions/echo", body)
+        answer: bytes = client.getresponse().read()
+        return answer
 
 
-def serve(daemon: RunningDaemon, load: Load, requests: int) -> None:
-    """Return when so many requests have been answered."""
-    enough = load.verdict["right"] + requests
-    wait_for(lambda: daemon.call("GET", "/ping").status > 0 and load.verdict["right"] >= enough)
-
-
-def test_f31_no_request_is_lost_or_refused_over_restarts(
-    tmp_path: Path, held: Held, ways: list[Callable[[bytes], bytes]]
-) -> None:
+def test_f31_no_request_is_lost_or_refused_over_restarts(tmp_path: Path, held: Held) -> None:
     with contextlib.ExitStack() as stack:
-        load = Load(*ways)
+        load = Load(held)
         for number in range(RESTARTS + 1):
             with held.running(tmp_path) as daemon:
                 if number == 0:
                     daemon.register(make_archive(tmp_path, "echo", ECHO_20_MS, BATCHES))
                     stack.enter_context(load)
-                serve(daemon, load, 100)
+                load.wait_for_answers(100)
                 if number == RESTARTS:
                     stack.close()
                 assert daemon.stop() == 0
@@ -155,15 +180,15 @@ def test_f31_no_request_is_lost_or_refused_over_restarts(
 
 
 def test_requests_beyond_the_queue_wait_for_the_models_of_the_last_run(
-    tmp_path: Path, held: Held, ways: list[Callable[[bytes], bytes]]
+    tmp_path: Path, held: Held
 ) -> None:
     config = BATCHES + "jobQueueSize: 1\n"
     with held.running(tmp_path) as daemon:
         daemon.register(make_archive(tmp_path, "echo", ECHO_20_MS, config))
         daemon.stop()
-    with held.launched(tmp_path) as daemon, Load(*ways) as load:
+    with held.launched(tmp_path) as daemon, Load(held) as load:
         daemon.wait_until_told("READY=1")
-        serve(daemon, load, 100)
+        load.wait_for_answers(100)
     assert set(load.verdict) == {"right"}, load.verdict
 
 
@@ -208,8 +233,7 @@ def test_requests_that_run_keep_the_daemon(tmp_path: Path, held: Held) -> None:
         daemon.register(make_archive(tmp_path, "echo", slow), initial_workers=1)
         daemon.stop()
     with held.running(tmp_path, "--exit-on-idle", "1s") as daemon:
-        way = http.client.HTTPConnection("127.0.0.1", held.port("http"), timeout=60)
-        assert post(way, b"") == b"done"
+        assert ask(held.port("http"), b"") == b"done"
         assert daemon.process.wait(60) == 79
 
 
@@ -258,9 +282,20 @@ def test_f34_a_killed_daemon_takes_all_its_processes_and_the_next_one_serves(
         _, alive = psutil.wait_procs(family, timeout=2)
         assert alive == []
     with held.running(tmp_path) as daemon:
-        way = http.client.HTTPConnection("127.0.0.1", held.port("http"), timeout=60)
-        assert post(way, b"again") == b"again"
+        assert ask(held.port("http"), b"again") == b"again"
         assert daemon.stop() == 0
+
+
+def test_f34_a_daemon_that_is_killed_early_leaves_no_fork_server(
+    tmp_path: Path, held: Held
+) -> None:
+    with held.launched(tmp_path) as daemon:
+        # It answers before torch is imported.
+        assert daemon.call("GET", "/tsd/status").json()["fork_server"]["state"] == "starting"
+        family = psutil.Process(daemon.pid).children(recursive=True)
+        assert family
+        daemon.process.kill()
+        assert psutil.wait_procs(family, timeout=2)[1] == []
 
 
 def test_who_follows_the_log_does_not_hold_up_the_stop(daemon: RunningDaemon) -> None:

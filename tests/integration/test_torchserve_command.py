@@ -175,7 +175,7 @@ def test_tests_start_it_from_python_and_follow_what_it_prints(server: TorchServe
     assert answer.returncode == 0, answer.stderr
     before, _, after = answer.stdout.partition("UP 0.12.0")
     assert "Model server started." in before
-    assert "stopped" in after.partition("LAST")[2]
+    assert "drained" in after.partition("LAST")[2]
     assert not server.pid_file.exists()
 
 

@@ -111,9 +111,11 @@ class RunningDaemon:
     def wait_until_told(self, word: str, timeout_s: float = READY_S) -> None:
         """Return when the daemon has told its service manager `word`."""
         while not any(word in line for line in self.told):
-            pidfd = os.pidfd_open(self.pid)
+            pidfd, poll = os.pidfd_open(self.pid), select.poll()
+            poll.register(self.notices, select.POLLIN)
+            poll.register(pidfd, select.POLLIN)
             try:
-                ready, _, _ = select.select([self.notices.fileno(), pidfd], [], [], timeout_s)
+                ready = [number for number, _ in poll.poll(1000 * timeout_s)]
             finally:
                 os.close(pidfd)
             assert self.notices.fileno() in ready, f"no {word} within {timeout_s} s:\n{self.log}"

@@ -88,4 +88,4 @@ def shared_places(machine: Machine) -> str:
 
 def names(listed: str) -> list[tuple[str, str]]:
     """Models and versions of a list."""
-    return [(one["name"], one["version"]) for one in json.loads(listed)]
+    return [(one["name"], one["version"]) for one in json.loads(listed)["models"]]

@@ -51,7 +51,7 @@ def test_lintian_finds_nothing(checkers: None, packages: Packages) -> None:
 def test_shellcheck_finds_nothing(checkers: None) -> None:
     scripts = list(shell_scripts())
     assert {"build", "run", "smoke", "tsd.postinst"} <= {script.name for script in scripts}
-    command = ["shellcheck", "--external-sources", *scripts]
+    command: list[str | Path] = ["shellcheck", "--external-sources", *scripts]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -64,9 +64,11 @@ def shell_scripts() -> Iterator[Path]:
                 yield path
 
 
+@pytest.mark.timeout(900)
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
     for reason in able.reasons():
         pytest.skip(reason)
+    # An hour of another place, another user's mask, another folder.
     first = build(tmp_path / "one", {"TZ": "UTC"}, umask=0o022)
     second = build(tmp_path / "another-place", {"TZ": "Asia/Tokyo", "LC_ALL": "C"}, umask=0o077)
     assert len(first) == 2

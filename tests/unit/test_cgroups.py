@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -22,8 +23,15 @@ def group(tmp_path: Path) -> Path:
         folder.mkdir(exist_ok=True)
         for file in FILES:
             (folder / file).touch()
+    (tmp_path / "models/cpu.weight").touch()
     (tmp_path / "cgroup.controllers").write_text("cpuset memory pids\n")
     return tmp_path
+
+
+def place(cgroups: Cgroups, pid: int) -> None:
+    """What a fork does."""
+    cgroups.prepare(WORKER)
+    cgroups.forked(WORKER, pid)
 
 
 def test_the_daemon_moves_out_of_the_way_of_its_workers(group: Path) -> None:
@@ -36,26 +44,39 @@ def test_the_daemon_moves_out_of_the_way_of_its_workers(group: Path) -> None:
 def test_a_new_worker_is_put_where_the_limits_of_its_model_are(group: Path) -> None:
     cgroups = Cgroups(group, Limits(memory_bytes=1 << 30, pids=64))
     cgroups.take_over()
-    cgroups.place(WORKER, 4711)
+    folder = group / "models" / WORKER
+    assert cgroups.prepare(WORKER) == str(folder)
     model = group / "models/echo@1.0"
     assert (model / "memory.max").read_text() == str(1 << 30)
     assert (model / "pids.max").read_text() == "64"
-    assert (group / "models" / WORKER / "cgroup.procs").read_text() == "4711"
+    assert not (folder / "cgroup.procs").read_text(), "it goes there by itself"
+
+
+def test_the_weight_of_models_counts_against_the_daemon(group: Path) -> None:
+    (group / "cgroup.controllers").write_text("cpu\n")
+    cgroups = Cgroups(group, Limits(cpu_weight=50))
+    cgroups.take_over()
+    assert cgroups.prepare(WORKER)
+    assert (group / "models/cpu.weight").read_text() == "50"
 
 
 def test_new_limits_hold_for_running_workers(group: Path) -> None:
     cgroups = Cgroups(group, Limits(pids=64))
     cgroups.take_over()
-    cgroups.place(WORKER, 4711)
+    cgroups.prepare(WORKER)
     (group / "models/echo@1.0/pids.max").write_text("")
-    cgroups.configure(Limits())
+
+    async def reload() -> None:
+        cgroups.configure(Limits())
+
+    asyncio.run(reload())
     assert (group / "models/echo@1.0/pids.max").read_text() == "max"
 
 
 def test_what_a_worker_left_behind_is_ended(group: Path) -> None:
     cgroups = Cgroups(group, Limits())
     cgroups.take_over()
-    cgroups.place(WORKER, 4711)
+    place(cgroups, 4711)
     folder = group / "models" / WORKER
     (folder / "cgroup.procs").write_text("4711\n4712\n")
     cgroups.sweep()
@@ -68,14 +89,28 @@ def test_what_a_worker_left_behind_is_ended(group: Path) -> None:
 def test_a_worker_with_the_same_number_does_not_inherit_what_was_left(group: Path) -> None:
     cgroups = Cgroups(group, Limits())
     cgroups.take_over()
-    cgroups.place(WORKER, 4711)
-    cgroups.place(WORKER, 4713)
     folder = group / "models" / WORKER
+    place(cgroups, 4711)
+    (folder / "cgroup.procs").write_text("4712\n")
+    cgroups.prepare(WORKER)
     assert (folder / "cgroup.kill").read_text() == "1"
-    assert (folder / "cgroup.procs").read_text() == "4713"
     (folder / "cgroup.kill").write_text("")
     cgroups.sweep()
+    assert not (folder / "cgroup.kill").read_text(), "nobody knows yet who the second one is"
+    cgroups.forked(WORKER, 4713)
+    (folder / "cgroup.procs").write_text("4713\n")
+    cgroups.sweep()
     assert not (folder / "cgroup.kill").read_text(), "the first one's end is not the second one's"
+
+
+def test_a_process_that_comes_after_its_fork_was_given_up_is_ended(group: Path) -> None:
+    cgroups = Cgroups(group, Limits())
+    cgroups.take_over()
+    place(cgroups, 0)
+    folder = group / "models" / WORKER
+    (folder / "cgroup.procs").write_text("4711\n")
+    cgroups.sweep()
+    assert (folder / "cgroup.kill").read_text() == "1"
 
 
 def test_limits_without_their_controller_are_told(
@@ -91,7 +126,9 @@ def test_a_group_that_cannot_be_changed_is_told_once(
 ) -> None:
     cgroups = Cgroups(tmp_path / "gone", Limits())
     cgroups.take_over()
-    cgroups.place(WORKER, 4711)
+    assert not cgroups.prepare(WORKER)
+    cgroups.forked(WORKER, 4711)
+    cgroups.failed("nor this one")
     cgroups.sweep()
     assert capsys.readouterr().out.count("no groups of their own") == 1
 
@@ -101,10 +138,15 @@ def test_without_a_group_nothing_is_done_and_only_limits_are_told(
 ) -> None:
     cgroups = Cgroups(None, Limits())
     cgroups.take_over()
-    cgroups.place(WORKER, 4711)
+    assert not cgroups.prepare(WORKER)
+    cgroups.forked(WORKER, 4711)
     cgroups.sweep()
     assert not capsys.readouterr().out
-    cgroups.configure(Limits(pids=1))
+
+    async def reload() -> None:
+        cgroups.configure(Limits(pids=1))
+
+    asyncio.run(reload())
     assert "no pids controller" in capsys.readouterr().out
 
 

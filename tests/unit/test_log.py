@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +92,9 @@ def test_any_text_stays_on_its_line(text: str, value: str) -> None:
 
 def test_values_that_are_not_one_word_are_quoted() -> None:
     assert written(a="", b="x y", c='"').endswith(' a="" b="x y" c="\\""\n')
+    # None ends before its quote does.
+    assert written(a='\\" code=ready b="').endswith(r' a="\\\" code=ready b=\""' + "\n")
+    assert written(a="\\n\n ").endswith(r' a="\\n\n "' + "\n")
 
 
 def test_a_traceback_stands_indented_below_its_line() -> None:
@@ -145,6 +150,25 @@ def test_a_field_cannot_replace_level_or_time() -> None:
     (record,) = running.ring.records(9, level="info")
     assert (record["level"], record["text"]) == ("info", "text")
     assert isinstance(record["time"], float)
+
+
+def test_f40_a_long_record_waits_for_no_reader_either() -> None:
+    read_end, write_end = os.pipe()
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 8192)
+    os.write(write_end, b"x" * 4096)
+    with os.fdopen(read_end, "rb", buffering=0) as reader, os.fdopen(write_end, "w") as stream:
+        # Only where the log waits, it is this that lets it go on.
+        rescue = threading.Timer(2.0, reader.read, (8192,))
+        rescue.start()
+        running = log.start(Settings(), None, stream)
+        log.get_logger().info("y" * 6000)
+        rescue.cancel()
+        assert running.dropped == 1
+        assert reader.read(8192).endswith(b"y")
+        log.get_logger().info("read on")
+        began, line = reader.read(8192).split(b"\n", 1)
+    assert (began, running.dropped) == (b"", 1)
+    assert line.endswith(b"read on\n")
 
 
 def test_a_stream_that_fails_costs_the_record_only() -> None:

@@ -13,6 +13,7 @@ from tsctl.machine import Machine, Scope
 
 MIB = 1024 * 1024
 LEAST_DISK, LEAST_FILES, LEAST_MEMORY = 1024 * MIB, 1000, 512 * MIB
+MOST_STATE = 64 * MIB
 DESIRED_STATE = "desired-state.json"
 
 
@@ -44,14 +45,14 @@ def _owned(machine: Machine, name: str, found: os.stat_result) -> Finding:
 def _desired_state(machine: Machine, folder: str) -> Finding:
     name = f"{folder}/{DESIRED_STATE}"
     try:
-        document = json.loads(machine.path(name).read_bytes())
+        document = json.loads(machine.content(name, MOST_STATE))
         models = document["models"]
         finding = good(f"desired state of {len(models)} models")
     except FileNotFoundError:
         finding = good("no model was registered yet")
     except PermissionError:
         return unseen("the desired state is not readable for you", AS_ROOT)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         fix = f"the next start takes the one before; compare {folder}/desired-state.previous"
         return wrong(f"{name} cannot be read: {type(error).__name__}", fix)
     damaged = machine.path(folder) / "desired-state.bad"

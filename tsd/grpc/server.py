@@ -6,6 +6,7 @@ over to the loop. To a socket that is inherited it is linked by a relay."""
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ from tsd.tls import HTTP_2, Identity, TlsDoor
 
 # More is no number to the library.
 MAX_MESSAGE_BYTES = 2**31 - 1
-# In the runtime directory, in a folder that no other user may enter: where relays lead to.
-PRIVATE_SOCKETS = {"grpc": "grpc/calls", "grpc_management": "grpc/admin"}
+# Where relays lead to, in a folder that no other user may enter.
+PRIVATE_SOCKETS = {"grpc": "calls", "grpc_management": "admin"}
 
 Services = Mapping[str, Mapping[str, Rpc]]
 
@@ -57,6 +58,7 @@ class GrpcDoors:
         self._config = config
         self._parts = parts
         self._inherited = inherited
+        self._private_folder = config.runtime_dir / "grpc"
         self._closing = asyncio.Event()
         self._servers: list[grpc.aio.Server] = []
         self._relays: list[Relay] = []
@@ -87,8 +89,8 @@ class GrpcDoors:
         self._closing.set()
         await asyncio.gather(*[relay.drain(timeout_s) for relay in self._relays])
         await asyncio.gather(*[server.stop(timeout_s) for server in self._servers])
-        for name in PRIVATE_SOCKETS.values():
-            (self._config.runtime_dir / name).unlink(missing_ok=True)
+        if self._relays:
+            shutil.rmtree(self._private_folder, ignore_errors=True)
 
     def addresses(self) -> list[dict[str, str]]:
         """Name and address of each, for people."""
@@ -134,8 +136,8 @@ class GrpcDoors:
     async def _serve_inherited(
         self, door: str, server: grpc.aio.Server, inherited: list[socket.socket]
     ) -> None:
-        private = self._config.runtime_dir / PRIVATE_SOCKETS[door]
-        private.parent.mkdir(mode=0o700, exist_ok=True)
+        self._private_folder.mkdir(mode=0o700, exist_ok=True)
+        private = self._private_folder / PRIVATE_SOCKETS[door]
         _listen(server.add_insecure_port, f"unix:{private}")
         await server.start()
         tls = self.certificate.door.context if self.certificate else None
@@ -153,11 +155,9 @@ class GrpcDoors:
             ),
             # Two daemons at one port would share the clients between them.
             "grpc.so_reuseport": 0,
-            # More than that wait at the client instead of being refused.
-            "grpc.max_concurrent_streams": limits.max_streams,
             # Else it ends calls by chance when many come at once, as after a start.
-            "grpc.server.max_pending_requests": limits.max_calls,
-            "grpc.server.max_pending_requests_hard_limit": limits.max_calls,
+            "grpc.server.max_pending_requests": limits.max_streams,
+            "grpc.server.max_pending_requests_hard_limit": limits.max_streams,
         }
         if limits.max_connection_age_s:
             options["grpc.max_connection_age_ms"] = round(1000 * limits.max_connection_age_s)
@@ -167,7 +167,7 @@ class GrpcDoors:
         return grpc.aio.server(
             interceptors=[TokenGate(tokens, kind)] if tokens is not None else None,
             options=list(options.items()),
-            maximum_concurrent_rpcs=limits.max_calls,
+            maximum_concurrent_rpcs=limits.max_streams,
         )
 
     def _bind(self, server: grpc.aio.Server, address: Address) -> int:

@@ -46,6 +46,8 @@ class WorkerArguments:
     # The least important level of the daemon's log, and where it cuts a line.
     log_level: str = "info"
     log_line_bytes: int = 8_192
+    # The folder of its control group; empty: it stays in the fork server's.
+    cgroup: str = ""
     # The GPUs that it sees, by number; none: all.
     gpus: tuple[int, ...] = ()
     # Of a worker of several processes, which this one is, how many they are, and where they meet.
@@ -84,7 +86,7 @@ def unpack_arguments(message: bytes) -> WorkerArguments:
 
 
 def pack_reply(request_id: int, pid: int, error: str = "") -> bytes:
-    """The fork server's reply: a process id, or why there is none."""
+    """The fork server's reply: a process id, and what failed: all of it, or its group only."""
     return json.dumps({"request_id": request_id, "pid": pid, "error": error}).encode()
 
 

@@ -5,6 +5,7 @@ path, and nothing else of the daemon's."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import multipart
@@ -20,11 +21,16 @@ def carry(name, path, folder):
     spec.loader.exec_module(module)
 carry("tsd", sys.argv[1] + "/__init__.py", [sys.argv[1]])
 carry("multipart", sys.argv[2], None)
+# Before all else: to import torch takes seconds, and the daemon may be gone by then.
+importlib.import_module("tsd.process").die_with_parent(int(sys.argv[5]), wait_s=0)
 importlib.import_module(sys.argv[3]).main(*map(int, sys.argv[4].split()))
 """
 
 
 def worker_side(python: Path, program: str, *numbers: int) -> list[str]:
-    """The command that calls `main(*numbers)` of that module; more words may follow."""
+    """The command that calls `main(*numbers)` of that module; more words may follow.
+
+    It is for a child of this process, and ends with it."""
     packages = (str(Path(tsd.__file__).parent), multipart.__file__)
-    return [str(python), "-P", "-c", BOOTSTRAP, *packages, program, " ".join(map(str, numbers))]
+    words = (program, " ".join(map(str, numbers)), str(os.getpid()))
+    return [str(python), "-P", "-c", BOOTSTRAP, *packages, *words]

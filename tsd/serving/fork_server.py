@@ -12,10 +12,12 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tsd import process
+from tsd.cgroups import Cgroups
 from tsd.errors import ProtocolError, StartFailed
 from tsd.ipc.arguments import WorkerArguments, pack_arguments, unpack_reply
 from tsd.log import get_logger
@@ -50,7 +52,7 @@ class ForkServer:
         python: Path,
         environment: Mapping[str, str],
         output: WorkerOutput,
-        on_forked: Callable[[WorkerArguments, int], None] = lambda _arguments, _pid: None,
+        cgroups: Cgroups,
     ) -> None:
         self.runtime = runtime
         self.python = python
@@ -60,7 +62,7 @@ class ForkServer:
         self.last_error = ""
         self._environment = dict(environment) | {"OPENBLAS_NUM_THREADS": "1"}
         self._output = output
-        self._on_forked = on_forked
+        self._cgroups = cgroups
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
@@ -91,7 +93,7 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         ours.settimeout(0)
-        command = worker_side(self.python, PROGRAM, theirs.fileno(), os.getpid())
+        command = worker_side(self.python, PROGRAM, theirs.fileno())
         try:
             self._process = subprocess.Popen(
                 [*command, TITLE_ROOM],
@@ -140,10 +142,7 @@ class ForkServer:
         try:
             # One at a time: it forks them one by one, and its socket holds only a few.
             async with self._turn, asyncio.timeout(FORK_S):
-                self._send(arguments, descriptors)
-                pid = await answer
-                self._on_forked(arguments, pid)
-                return pid
+                return await self._fork(arguments, descriptors, answer)
         except TimeoutError as error:
             self._end_silent()
             raise StartFailed("The fork server did not fork in time.") from error
@@ -151,6 +150,18 @@ class ForkServer:
             raise StartFailed("The fork server did not fork.", why=str(error)) from error
         finally:
             self._asked.pop(arguments.request_id, None)
+
+    async def _fork(
+        self, arguments: WorkerArguments, descriptors: Sequence[int], answer: asyncio.Future[int]
+    ) -> int:
+        pid = 0
+        try:
+            cgroup = self._cgroups.prepare(arguments.group)
+            self._send(replace(arguments, cgroup=cgroup), descriptors)
+            pid = await answer
+            return pid
+        finally:
+            self._cgroups.forked(arguments.group, pid)
 
     def _end_silent(self) -> None:
         """It lives and says nothing: a new one may do better."""
@@ -233,6 +244,8 @@ class ForkServer:
             return
         if pid > 0:
             answer.set_result(pid)
+            if trouble:
+                self._cgroups.failed(trouble)
         else:
             answer.set_exception(StartFailed("The fork server could not fork.", why=trouble[:500]))
 

@@ -28,6 +28,7 @@ from tsd.ipc.arguments import (
 from tsd.worker import runner
 
 MAX_MESSAGE_BYTES = 262_144
+MAX_TROUBLE_BYTES = 512
 
 # Imported before the first fork where the runtime has them: every worker gets them for nothing.
 PRELOADED = (
@@ -36,10 +37,9 @@ PRELOADED = (
 )
 
 
-def main(channel_fd: int, daemon_pid: int) -> None:
+def main(channel_fd: int) -> None:
     """Serve forks until the daemon closes its end."""
     channel = socket.socket(fileno=channel_fd)
-    process.die_with_parent(daemon_pid)
     process.set_title(f"tsd fork server: {sys.executable}")
     prepare()
     hello = {"torch": torch.__version__, "python": platform.python_version()}
@@ -86,7 +86,7 @@ def answer(arguments: WorkerArguments, descriptors: list[int]) -> bytes:
     """Fork one worker; the reply to the daemon."""
     try:
         refuse_unsafe_fork(len(descriptors))
-        return pack_reply(arguments.request_id, fork_worker(arguments, descriptors))
+        return pack_reply(arguments.request_id, *fork_worker(arguments, descriptors))
     except (OSError, RuntimeError) as error:
         return pack_reply(arguments.request_id, 0, str(error))
 
@@ -102,24 +102,37 @@ def refuse_unsafe_fork(descriptors: int) -> None:
         raise RuntimeError("the fork server has touched CUDA: a forked worker could not use it")
 
 
-def fork_worker(arguments: WorkerArguments, descriptors: list[int]) -> int:
-    """The process id of a new worker, whose parent is the daemon."""
+def fork_worker(arguments: WorkerArguments, descriptors: list[int]) -> tuple[int, str]:
+    """The process id of a new worker, whose parent is the daemon, and why it is in no group."""
     read_end, write_end = os.pipe()
     intermediate = os.fork()
     if intermediate == 0:
+        trouble = join_group(arguments.cgroup)
         pid = _fork_again()
         if pid:
-            os.write(write_end, str(pid).encode())
+            os.write(write_end, f"{pid} {trouble}".encode(errors="replace")[:MAX_TROUBLE_BYTES])
             os._exit(0)
         # The pipe's ends, and all else that is open here, are closed by the runner.
         runner.main(arguments, descriptors)
     os.close(write_end)
-    reply = os.read(read_end, 32)
+    reply = os.read(read_end, MAX_TROUBLE_BYTES)
     os.close(read_end)
     os.waitpid(intermediate, 0)
     if not reply:
         raise RuntimeError("no process could be forked (is a process limit reached?)")
-    return int(reply)
+    number, _, trouble = reply.decode(errors="replace").partition(" ")
+    return int(number), trouble
+
+
+def join_group(folder: str) -> str:
+    """Go where the worker is to be before it is there: nothing that it starts is then elsewhere,
+    and nobody waits for the kernel, which takes its time to move a process. What went wrong."""
+    try:
+        if folder:
+            Path(folder, "cgroup.procs").write_text("0")
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _fork_again() -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from itertools import pairwise
 from uuid import uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tsd.ipc.lines import MAX_IDS, Line, pack_line
-from tsd.serving.worker_output import WorkerOutput
+from tsd.serving.worker_output import LINES_AT_ONCE, OutputPipe, WorkerOutput
 
 
 class Scene:
@@ -63,3 +66,54 @@ def test_no_output_is_too_strange(pieces: list[bytes]) -> None:
         scene.output.feed(piece, 0.0)
     scene.output.end(0.0)
     assert all(len(line) <= 20 + len(" […]") for line in scene.lines)
+
+
+def test_f10_lines_that_are_left_out_are_not_looked_at() -> None:
+    scene = Scene(lines_per_s=3)
+    assert scene.output.feed_some(b"begun", 5.0) == b""
+    assert scene.output.feed_some(b"\n" * 3, 5.0) == b""
+    assert scene.output.feed_some(b"x\n" * 32_768 + b"cut", 5.0) == b"", "in one step"
+    scene.output.feed(b" short\n", 6.0)
+    scene.output.end(6.0)
+    assert scene.lines == ["begun", "", "", "cut short"]
+    assert scene.left_out == [32_768]
+
+
+def test_f10_many_lines_leave_the_loop_to_others_between_them() -> None:
+    async def steps_of(n: int) -> list[int]:
+        scene = Scene()
+        read_end, write_end = os.pipe()
+        pipe = OutputPipe(read_end, scene.output, asyncio.get_running_loop())
+        pipe.watch()
+        os.write(write_end, b"line\n" * n + b"end")
+        seen = [0]
+        for _ in range(20):
+            await asyncio.sleep(0)
+            seen.append(len(scene.lines))
+        os.write(write_end, b"ing\n" + b"last\n" * n)
+        pipe.close()
+        os.close(write_end)
+        assert scene.lines == ["line"] * n + ["ending"] + ["last"] * n
+        return [after - before for before, after in pairwise(seen)]
+
+    n = LINES_AT_ONCE * 4
+    steps = [step for step in asyncio.run(steps_of(n)) if step]
+    assert steps == [LINES_AT_ONCE] * 4
+
+
+def test_a_pipe_that_is_closed_between_two_steps_keeps_its_lines() -> None:
+    async def close_early() -> list[str]:
+        scene = Scene()
+        read_end, write_end = os.pipe()
+        pipe = OutputPipe(read_end, scene.output, asyncio.get_running_loop())
+        pipe.watch()
+        os.write(write_end, b"line\n" * LINES_AT_ONCE * 4)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert 0 < len(scene.lines) < LINES_AT_ONCE * 4
+        pipe.close()
+        os.close(write_end)
+        await asyncio.sleep(0)
+        return scene.lines
+
+    assert asyncio.run(close_early()) == ["line"] * LINES_AT_ONCE * 4

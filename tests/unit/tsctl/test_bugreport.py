@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.tsctl.made_up import MadeUp, healthy
+from tests.unit.tsctl.made_up import STATUS, MadeUp, healthy
 from tsctl.commands import bugreport
 from tsctl.commands.bugreport import Part, collect, new_file, redaction_for
 from tsctl.console import Console
@@ -72,6 +72,18 @@ def test_what_cannot_be_read_is_noted(made_up: MadeUp) -> None:
     assert parts["gpus.txt"] == "# No such file or directory\n"
     assert json.loads(parts["models.json"]) == {"unknown": "cannot reach it: no such socket"}
     assert "==> /proc/version\n# not readable" in parts["machine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("told", "main_pid", "pid"),
+    [("4711", "4712", "4711"), ("", "4710", "4710"), ("", "0", ""), ("../../etc", "1", "")],
+)
+def test_the_daemons_process_is_a_number(
+    made_up: MadeUp, told: str, main_pid: str, pid: str
+) -> None:
+    made_up.status = {**STATUS, "pid": told}
+    made_up.service["MainPID"] = main_pid
+    assert made_up.machine().pid == pid
 
 
 def test_a_daemon_that_is_asleep_is_left_asleep(made_up: MadeUp) -> None:

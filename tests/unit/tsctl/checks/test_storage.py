@@ -41,6 +41,18 @@ def test_a_desired_state_that_is_damaged_is_wrong(made_up: MadeUp, text: str) ->
     assert "desired-state.previous" in found.fix
 
 
+def test_what_a_handler_puts_in_its_place_keeps_nobody_waiting(made_up: MadeUp) -> None:
+    path = made_up.folder("/var/lib/tsd") / "desired-state.json"
+    os.mkfifo(path)
+    assert "cannot be read: JSONDecodeError" in storage.state_directory(made_up.machine()).text
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert "cannot be read" in storage.state_directory(made_up.machine()).text
+    path.unlink()
+    made_up.file(DESIRED, "[" * 1_000_000)
+    assert "cannot be read: RecursionError" in storage.state_directory(made_up.machine()).text
+
+
 def test_one_that_was_set_aside_is_told(made_up: MadeUp) -> None:
     made_up.file("/var/lib/tsd/desired-state.bad")
     found = storage.state_directory(made_up.machine())
