@@ -38,7 +38,7 @@ class Account:
 
     def assert_kept_its_pace(self) -> None:
         """Else the load was less than it should have been for a while, and more thereafter."""
-        assert self.latest_s < 1.0, f"the load itself was {self.latest_s:.1f} s behind: {self}"
+        assert self.latest_s < 5.0, f"the load itself was {self.latest_s:.1f} s behind: {self}"
 
 
 class SteadyLoad:
