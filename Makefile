@@ -55,10 +55,11 @@ integration: install
 
 test: check integration
 
-# On machines with a real systemd, booted here: root's alone. SUITE=trixie tests one Debian.
+# On machines with a real systemd, booted here: root's alone; each Debian's beside the other's.
+# SUITE=trixie tests one Debian.
 system: install deb
 	$(BIN)/python -m tests.system.root $(SUITE)
-	$(BIN)/pytest tests/system
+	$(BIN)/pytest tests/system -n 2 --dist loadgroup
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -10,7 +10,9 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
+# No less than a pipe holds.
 READ_BYTES = 65_536
+GONE_S = 5.0
 
 pids: set[int] = set()
 """Of those that run: they are waited for here, and not to be reaped as orphans."""
@@ -68,13 +70,25 @@ async def wait_for(started: subprocess.Popen[bytes], timeout_s: float) -> int | 
                 await ended.wait()
         return started.wait() if ended.is_set() else None
     finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-        # With all that it has started, be it still there or left behind.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(started.pid, signal.SIGKILL)
-        started.wait()
-        pids.discard(started.pid)
+        try:
+            await _end(started, ended)
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            pids.discard(started.pid)
+
+
+async def _end(started: subprocess.Popen[bytes], ended: asyncio.Event) -> None:
+    """Kill it with all that it has started, be it still there or left behind.
+
+    To free its memory takes a while, and a driver may hold it for good: then it is reaped as an
+    orphan, should it ever end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GONE_S):
+            await ended.wait()
+    started.poll()
 
 
 @contextlib.asynccontextmanager
@@ -88,18 +102,17 @@ async def _heard(read_end: int, on_output: Callable[[bytes], None]) -> AsyncIter
         yield
     finally:
         loop.remove_reader(read_end)
-    while _pass_on(read_end, on_output):
-        pass
+    # Once: who goes on writing could keep the loop here for ever.
+    _pass_on(read_end, on_output)
 
 
-def _pass_on(read_end: int, on_output: Callable[[bytes], None]) -> bool:
+def _pass_on(read_end: int, on_output: Callable[[bytes], None]) -> None:
     try:
         part = os.read(read_end, READ_BYTES)
     except BlockingIOError:
-        return False
+        return
     if part:
         on_output(part)
     else:
         # All who could write have gone; a loop that still watched would turn and turn.
         asyncio.get_running_loop().remove_reader(read_end)
-    return bool(part)

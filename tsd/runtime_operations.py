@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from tsd.errors import AlreadyRegistered, BadRequest, Busy, RuntimeInUse
+from tsd.errors import AlreadyRegistered, BadRequest, Busy, RuntimeInUse, StateNotSaved
 from tsd.log import get_logger
 from tsd.models.description import check_name
 from tsd.runtimes import builds
@@ -82,6 +82,8 @@ class RuntimeOperations:
         """Check an interpreter and know it from now on; what was known by that name must be it."""
         if not path.is_absolute():
             raise BadRequest("The path of a runtime is absolute.", fix="begin it with /")
+        if "\0" in str(path):
+            raise BadRequest("A path has no NUL.", fix="leave it out")
         self._check_default(is_default=is_default)
         python = await asyncio.to_thread(interpreter_of, path)
         name = self._own_name(name or name_of(python))
@@ -108,25 +110,23 @@ class RuntimeOperations:
             wish = replace(wish, index_url=wish.index_url or settings.index_url)
             found = await maker.make(wish, settings.create_timeout_s, settings.check_timeout_s)
             runtime = Runtime(name, str(maker.python), is_made=True, checked_at=_now(), found=found)
-            try:
-                await self._know(runtime, is_default=is_default)
-            except BaseException:
-                await self._delete(runtime)
-                raise
+            # Whoever leaves now comes too late: what is known is not to be deleted.
+            await asyncio.shield(self._keep(runtime, is_default=is_default))
         return runtime
 
     async def check(self, name: str) -> Runtime:
         """Check it anew."""
-        with self._change_of(name):
-            runtime = await self._checked(self._book.find(name))
-            if not self._book.is_fixed(name):
+        runtime = self._book.find(name)
+        with self._change_of(runtime.name):
+            runtime = await self._checked(runtime)
+            if not self._book.is_fixed(runtime.name):
                 await self._know(runtime, is_default=False)
         return runtime
 
     async def set_default(self, name: str) -> Runtime:
         """Models that name none, and are registered from now on, have this one."""
-        with self._change_of(name):
-            runtime = self._book.find(name)
+        runtime = self._book.find(name)
+        with self._change_of(runtime.name):
             self._check_own(runtime)
             self._check_default(is_default=True)
             await self._know(runtime, is_default=True)
@@ -134,10 +134,12 @@ class RuntimeOperations:
 
     async def remove(self, name: str) -> None:
         """Know it no more; an environment that the daemon made is deleted."""
+        # The default may have been asked for by TorchServe's words.
+        runtime = self._book.find(name)
+        name = runtime.name
         with self._change_of(name):
-            runtime = self._book.find(name)
             self._check_own(runtime)
-            models = self._models.runtimes_in_use.get(runtime.name)
+            models = self._models.runtimes_in_use.get(name)
             if models:
                 raise RuntimeInUse(
                     f"Runtime {name} is in use.",
@@ -153,6 +155,14 @@ class RuntimeOperations:
         timeout_s = self._config().runtimes.check_timeout_s
         found = await check(Path(runtime.python), timeout_s, self._environment)
         return msgspec.structs.replace(runtime, found=found, checked_at=_now())
+
+    async def _keep(self, runtime: Runtime, *, is_default: bool) -> None:
+        """Know what was made; it is gone again where that cannot be saved."""
+        try:
+            await self._know(runtime, is_default=is_default)
+        except StateNotSaved:
+            await self._delete(runtime)
+            raise
 
     async def _know(self, runtime: Runtime, *, is_default: bool) -> None:
         await self._book.put(runtime, is_default=is_default)

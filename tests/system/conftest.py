@@ -1,4 +1,4 @@
-"""Machines for the system tests: each suite's one after the other, the same one for many tests."""
+"""Machines for the system tests: one of each suite, the same one for many tests."""
 
 from __future__ import annotations
 
@@ -51,6 +51,14 @@ class Packages:
     tsd: Path
     torchserve: Path
     next_tsd: Path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each suite's tests stay together, with its machine, where several are tested at once."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        if parameters is not None and "suite" in parameters.params:
+            item.add_marker(pytest.mark.xdist_group(parameters.params["suite"]))
 
 
 @pytest.fixture(scope="session", params=SUITES)

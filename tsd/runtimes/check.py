@@ -46,8 +46,8 @@ def interpreter_of(path: Path) -> Path:
     try:
         python = path / "bin" / "python" if path.is_dir() else path
         # Not resolved: an environment's interpreter is a link, and knows by it where it belongs.
-        with python.open("rb"):
-            pass
+        # A pipe, opened to be read, would wait for who writes.
+        os.close(os.open(python, os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
         raise _unreachable(path, error) from None
     if not os.access(python, os.X_OK):

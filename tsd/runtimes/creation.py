@@ -30,6 +30,8 @@ VERSION = re.compile(r"[0-9][A-Za-z0-9.+*]{0,60}")
 SCRATCH = "unfinished"
 LINE_END = re.compile(rb"[\r\n]+")
 SHOWN_LINE = 200
+# Of what comes at once the last is told: a flood of lines would keep the loop busy.
+TOLD_BYTES = 4_096
 
 Say = Callable[[dict[str, object]], None]
 
@@ -55,6 +57,8 @@ class Wish:
         for path in filter(None, (self.python, self.wheels)):
             if not Path(path).is_absolute():
                 raise BadRequest(f"{path[:200]} is not a whole path.", fix="begin it with /")
+        if "\0" in self.python + self.wheels + self.index_url:
+            raise BadRequest("Paths and URLs have no NUL.", fix="leave it out")
 
     @property
     def requirement(self) -> str:
@@ -68,11 +72,14 @@ class Wish:
     @property
     def sources(self) -> list[str]:
         """pip's options that say where torch is taken from."""
-        if self.wheels:
-            return ["--no-index", "--find-links", self.wheels]
-        if self.index_url:
-            return ["--index-url", self.index_url.replace("{build}", self.build)]
-        return []
+        return ["--no-index", "--find-links", self.wheels] if self.wheels else []
+
+    @property
+    def index(self) -> dict[str, str]:
+        """pip's environment says it: a command line, and a password there, is for all to see."""
+        if self.wheels or not self.index_url:
+            return {}
+        return {"PIP_INDEX_URL": self.index_url.replace("{build}", self.build)}
 
 
 class Maker:
@@ -119,14 +126,17 @@ class Maker:
         self._say({"phase": "installing"})
         # One index has torch, another one the rest; together, one could stand in for the other.
         torch, others = [wish.requirement, *wish.sources], [*COMPANIONS]
-        if wish.index_url and not wish.wheels:
-            await self._run([self.python, *PIP, *torch], "pip could not install torch")
+        if wish.index:
+            await self._run([self.python, *PIP, *torch], "pip could not install torch", wish.index)
             await self._run([self.python, *PIP, *others], "pip could not install the rest")
         else:
             await self._run([self.python, *PIP, *torch, *others], "pip could not install torch")
 
-    async def _run(self, command: Sequence[str | Path], trouble: str) -> None:
-        status = await programs.run(command, self._take, sys.maxsize, self._environment)
+    async def _run(
+        self, command: Sequence[str | Path], trouble: str, more: Mapping[str, str] | None = None
+    ) -> None:
+        environment = {**self._environment, **(more or {})}
+        status = await programs.run(command, self._take, sys.maxsize, environment)
         self._take(b"\n")
         if status != 0:
             raise self._failed(f"{trouble}: {tail(self._output)}")
@@ -135,7 +145,7 @@ class Maker:
         """Tell each whole line; keep the last words for the error."""
         self._output += part
         del self._output[:-SHOWN_BYTES]
-        *lines, self._rest = LINE_END.split((self._rest + part)[-programs.READ_BYTES :])
+        *lines, self._rest = LINE_END.split((self._rest + part)[-TOLD_BYTES:])
         for line in filter(None, (line.decode(errors="replace").strip() for line in lines)):
             self._say({"phase": "installing", "line": line[:SHOWN_LINE]})
 

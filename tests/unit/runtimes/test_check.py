@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,12 @@ def test_what_is_not_there_or_no_program_is_told(tmp_path: Path) -> None:
         with pytest.raises(RuntimeRefused) as caught:
             interpreter_of(tmp_path / name)
         assert why in caught.value.why
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o644)
+    with pytest.raises(RuntimeRefused, match="no interpreter"):
+        interpreter_of(tmp_path / "pipe")
 
 
 def test_of_what_the_sandbox_hides_the_operator_learns_why() -> None:
