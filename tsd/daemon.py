@@ -303,8 +303,7 @@ class Daemon:
         config = reloaded(self._config, config)
         self._config = config
         self._log.set_level(config.log.level)
-        for door in self._doors.open:
-            door.listener.limits = config.http
+        self._doors.configure(config)
         self._operations.configure(config)
         self._cgroups.configure(limits_of(config.serving))
         log.info("reloaded: %s", ", ".join(keys) or "nothing changed", code="reloaded")

@@ -109,6 +109,12 @@ class Doors:
         self._grpc = make({name: self._inherited.pop(name, []) for name in GRPC_NAMES})
         await self._grpc.open()
 
+    def configure(self, config: Config) -> None:
+        """These limits bind clients that come from now on, also at doors that open later."""
+        self._config = config
+        for door in self.open:
+            door.listener.limits = config.http
+
     def renew_certificate(self, settings: TlsSettings) -> None:
         """Read it again, for the clients that come from now on; ConfigError: the old one stays.
 

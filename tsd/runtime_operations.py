@@ -132,7 +132,7 @@ class RuntimeOperations:
             await self._know(runtime, is_default=True)
         return runtime
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str) -> Runtime:
         """Know it no more; an environment that the daemon made is deleted."""
         # The default may have been asked for by TorchServe's words.
         runtime = self._book.find(name)
@@ -150,6 +150,7 @@ class RuntimeOperations:
             self._servers.stop_unused(self._models.runtimes_in_use)
             await self._delete(runtime)
             log.info("runtime %s removed", name, code="runtime_removed")
+        return runtime
 
     async def _checked(self, runtime: Runtime) -> Runtime:
         timeout_s = self._config().runtimes.check_timeout_s

@@ -291,3 +291,29 @@ def test_old_versions_of_tls_are_refused(identity: Identity) -> None:
                 await connected(port, context)
 
     on_uvloop(main)
+
+
+def test_a_client_in_its_handshake_is_answered_before_the_end(identity: Identity) -> None:
+    async def main() -> None:
+        async with listening(identity, hello) as (listener, _, port):
+            slow_reader, slow_writer = await asyncio.open_connection(LOCAL, port)
+            # Who comes later is accepted later.
+            reader, writer = await connected(port)
+            writer.write(GET)
+            await answer(reader)
+            await closed(writer)
+            while listener.connections:  # noqa: ASYNC110 (nothing tells it)
+                await asyncio.sleep(0)
+            draining = asyncio.ensure_future(listener.drain(5))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not draining.done()
+            await slow_writer.start_tls(trusting(), server_hostname="localhost")
+            slow_writer.write(GET)
+            head, body = await answer(slow_reader)
+            assert body == b"hello"
+            assert b"connection: close" in head
+            await closed(slow_writer)
+            assert await draining == 0
+
+    on_uvloop(main)

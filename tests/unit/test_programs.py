@@ -43,28 +43,6 @@ def test_nobody_waits_for_what_it_leaves_behind() -> None:
     assert run(source) == (5, b"")
 
 
-def test_one_that_left_its_group_and_never_stops_writing_is_not_heard_to_the_end() -> None:
-    source = """
-import os
-os.write(1, b"x" * 60_000)
-if os.fork() == 0:
-    os.setsid()
-    os.closerange(3, 50)
-    while True:
-        os.write(1, b"y" * 60_000)
-os._exit(6)
-"""
-
-    def hear(part: bytes) -> None:
-        heard.append(len(part))
-        assert sum(heard) < 1_000_000_000
-
-    heard: list[int] = []
-    command = [sys.executable, "-c", source]
-    # The reader is gone then: the next write ends it.
-    assert asyncio.run(programs.run(command, hear, LONG_S, os.environ)) == 6
-
-
 def test_one_that_cannot_be_started_is_told() -> None:
     with pytest.raises(FileNotFoundError):
         asyncio.run(programs.run(["/nowhere/python"], lambda _: None, LONG_S, {}))

@@ -56,7 +56,7 @@ def test_torchserves_word_for_the_default_removes_it_whole(tmp_path: Path) -> No
         operations = Operations(tmp_path)
         await operations.book.put(Runtime("cpu", "/x", is_made=True), is_default=True)
         (tmp_path / "runtimes" / "cpu").mkdir(parents=True)
-        await operations.remove("python")
+        assert (await operations.remove("python")).name == "cpu"
         assert not list(operations.book)
         assert not list((tmp_path / "runtimes").iterdir())
 

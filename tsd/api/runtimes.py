@@ -117,8 +117,8 @@ class RuntimeRoutes:
     async def remove(self, call: Call) -> Response:
         """Forget it, when no model has it."""
         audit(caller_of(call.request), call.request)
-        await self._operations.remove(call.parts["runtime"])
-        return answers.json_answer({"result": _result(f"Runtime {call.parts['runtime']} removed")})
+        runtime = await self._operations.remove(call.parts["runtime"])
+        return answers.json_answer({"result": _result(f"Runtime {runtime.name} removed")})
 
     def _done(self, text: str, runtime: Runtime) -> Words:
         report = self._operations.report(runtime)

@@ -7,6 +7,9 @@ while it shuts down."""
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 from collections.abc import Callable
 from typing import cast
 
@@ -23,7 +26,7 @@ from tsd.grpc.frames import (
     window_update,
 )
 
-# For so long a side that is told the end may still take what was written.
+# A side that is told the end is cut off when it has taken nothing for so long.
 LINGER_S = 1.0
 
 
@@ -94,12 +97,33 @@ class End(asyncio.Protocol):
             self.transport.write_eof()
         else:
             self.transport.close()
-        asyncio.get_running_loop().call_later(LINGER_S, self.abort)
+        self._linger(self._untaken())
 
     def abort(self) -> None:
         """Cut it off."""
         if self.transport is not None:
             self.transport.abort()
+
+    def look_after_end(self, before: int) -> None:
+        """Told the end, it had not taken so much: cut it off unless that has become less."""
+        untaken = self._untaken()
+        if untaken < before:
+            self._linger(untaken)
+        else:
+            self.abort()
+
+    def _linger(self, untaken: int) -> None:
+        asyncio.get_running_loop().call_later(LINGER_S, self.look_after_end, untaken)
+
+    def _untaken(self) -> int:
+        """What was written and has not arrived; the kernel's part may be megabytes."""
+        if self.transport is None or not self.is_there:
+            return 0
+        in_kernel = 0
+        if connected := self.transport.get_extra_info("socket"):
+            found = fcntl.ioctl(connected.fileno(), termios.TIOCOUTQ, bytes(4))
+            in_kernel = int.from_bytes(found, sys.byteorder)
+        return self.transport.get_write_buffer_size() + in_kernel
 
 
 class Link:
@@ -171,6 +195,8 @@ class Link:
         self.client.write(onward)
         self._has_greeted = self._has_greeted or bool(onward)
         if self._farewell or self._is_leaving:
+            # Calls that go on may be waiting for just that.
+            self._make_good()
             self._say_farewell()
 
     def _look_at_asked(self, kind: int, _flags: int, stream: int, length: int) -> bool:

@@ -59,6 +59,8 @@ class Listener:
         self._timer: asyncio.TimerHandle | None = None
         self._all_gone: asyncio.Future[None] | None = None
         self._is_draining = False
+        # Clients in their TLS handshake: accepted, and not known yet.
+        self._may_have_more = False
 
     @property
     def limits(self) -> HttpSettings:
@@ -76,6 +78,7 @@ class Listener:
 
     async def start(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept clients from a bound socket, which is the listener's from now on."""
+        self._may_have_more = tls is not None
         # Unix sockets, too: create_unix_server, from Python 3.13 on, removes the file at the end;
         # but the service manager's is the next daemon's, too.
         self._server = await asyncio.get_running_loop().create_server(
@@ -105,6 +108,9 @@ class Listener:
         self._is_draining = True
         for connection in self.connections:
             connection.drain()
+        if self._may_have_more:
+            self._may_have_more = False
+            await asyncio.sleep(min(LAST_WORD_S, grace_s))
         while self.connections and (left_s := end_at - self._terms.clock()) > 0:
             await self._wait_until_gone(min(LAST_WORD_S, left_s))
             self.end_idle()

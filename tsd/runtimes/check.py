@@ -103,7 +103,7 @@ def _found(output: bytes) -> Found | None:
         if line.startswith(b"{"):
             try:
                 return msgspec.json.decode(line, type=Found)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 continue
     return None
 

@@ -30,8 +30,9 @@ VERSION = re.compile(r"[0-9][A-Za-z0-9.+*]{0,60}")
 SCRATCH = "unfinished"
 LINE_END = re.compile(rb"[\r\n]+")
 SHOWN_LINE = 200
-# Of what comes at once the last is told: a flood of lines would keep the loop busy.
+# Of what comes at once the end is told: a flood of lines would keep the loop busy.
 TOLD_BYTES = 4_096
+TOLD_LINES = 20
 
 Say = Callable[[dict[str, object]], None]
 
@@ -104,7 +105,7 @@ class Maker:
             _check_build(wish, found)
             await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
         except BaseException as error:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            await asyncio.to_thread(discard, self._folder)
             if isinstance(error, TimeoutError):
                 raise self._failed("it took too long: see runtimes.create_timeout_s") from None
             if isinstance(error, OSError):
@@ -120,7 +121,7 @@ class Maker:
     async def _install(self, wish: Wish) -> None:
         self._say({"phase": "creating"})
         base = await asyncio.to_thread(interpreter_of, Path(wish.python or sys.executable))
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(discard, self._folder)
         await asyncio.to_thread(self._scratch.mkdir, 0o700, parents=True)
         await self._run([base, "-m", "venv", self._folder], "python3-venv may not be installed")
         self._say({"phase": "installing"})
@@ -146,7 +147,8 @@ class Maker:
         self._output += part
         del self._output[:-SHOWN_BYTES]
         *lines, self._rest = LINE_END.split((self._rest + part)[-TOLD_BYTES:])
-        for line in filter(None, (line.decode(errors="replace").strip() for line in lines)):
+        said = (line.decode(errors="replace").strip() for line in lines[-TOLD_LINES:])
+        for line in filter(None, said):
             self._say({"phase": "installing", "line": line[:SHOWN_LINE]})
 
     def _failed(self, why: str) -> RuntimeRefused:
@@ -159,15 +161,20 @@ class Maker:
 
 def discard(folder: Path) -> None:
     """Delete an environment; one that is not all gone is known as such."""
-    with contextlib.suppress(FileNotFoundError):
+    # On a disk that is full, too.
+    with contextlib.suppress(OSError):
         (folder / SCRATCH).mkdir(exist_ok=True)
+    # The sign of it goes last: the daemon may be killed meanwhile.
+    for path in list(folder.glob("*")):
+        if path.name != SCRATCH:
+            shutil.rmtree(path, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def discard_unfinished(folder: Path) -> None:
     """Delete what was being made, or deleted, when the daemon was killed."""
     for scratch in list(folder.glob(f"*/{SCRATCH}")):
-        shutil.rmtree(scratch.parent, ignore_errors=True)
+        discard(scratch.parent)
 
 
 def _check_build(wish: Wish, found: Found) -> None:

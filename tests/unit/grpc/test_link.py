@@ -181,3 +181,34 @@ async def test_what_comes_for_a_server_that_has_gone_is_dropped() -> None:
     linked.server.close()
     linked.ask(1)
     assert linked.to_server == PREFACE
+
+
+@turning
+async def test_what_was_dropped_is_made_good_as_soon_as_it_can_be() -> None:
+    linked = Linked()
+    linked.ask(1)
+    linked.link.refuse_new_calls()
+    piece = frame(DATA, 1, b"body")
+    linked.link.server.data_received(piece[:-1])
+    linked.ask(3)
+    said = goaway(1) + piece[:-1]
+    assert linked.to_client == SETTINGS + said
+    # The client may have nothing left of its window: it says nothing more.
+    linked.link.server.data_received(piece[-1:])
+    assert linked.to_client == SETTINGS + said + piece[-1:] + window_update(4)
+
+
+@turning
+async def test_at_the_end_a_client_may_take_its_answers_as_slowly_as_it_does() -> None:
+    linked = Linked()
+    linked.ask(1)
+    linked.link.refuse_new_calls()
+    linked.client.is_stuck = True
+    linked.answer(1)
+    assert linked.is_ended()
+    unsent = linked.client.unsent
+    linked.client.take(1)
+    linked.link.client.look_after_end(unsent)
+    assert not linked.client.is_aborted
+    linked.link.client.look_after_end(linked.client.unsent)
+    assert linked.client.is_aborted

@@ -39,6 +39,7 @@ def test_a_build_for_cuda_that_cannot_be_used_is_a_runtime_all_the_same() -> Non
         (b"Segmentation fault\n", "Segmentation fault", "as the daemon's user"),
         (b"", "it said nothing", "as the daemon's user"),
         (b'{"python": ["3"]}\n', "python", "as the daemon's user"),
+        (b'{"x":' + b"[" * 60_000, "[[[", "as the daemon's user"),
     ],
 )
 def test_what_cannot_run_workers_is_refused(output: bytes, why: str, fix: str) -> None:

@@ -85,7 +85,7 @@ def test_the_last_words_of_what_fails_are_the_reason(tmp_path: Path) -> None:
 def test_of_a_flood_the_last_lines_are_told(tmp_path: Path) -> None:
     source = f"exec {sys.executable} -c 'import os; os.write(1, b\"x\\n\" * 30_000); exit(1)'"
     *said, _ = make(tmp_path, 60.0, source)
-    assert 1 < len(said) < 20_000
+    assert 1 < len(said) < 1_000
 
 
 def test_one_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
