@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tsd.errors import StartupError
+
 Content = TypeVar("Content")
 
 
@@ -34,7 +36,18 @@ def read(path: Path, decode: Callable[[bytes], Content]) -> tuple[Content | None
     """What the file holds, and what is wrong with it: "" when nothing is.
 
     `decode` raises ValueError for what is damaged: that is kept aside, as `.bad`, and the
-    generation before is taken. None: there is neither."""
+    generation before is taken. None: there is neither. StartupError where it cannot be known."""
+    try:
+        return _read(path, decode)
+    except OSError as error:
+        raise StartupError(
+            f"{error.filename or path} cannot be read.",
+            why=str(error.strerror),
+            fix="it has to belong to the daemon's user, as all in the state directory",
+        ) from error
+
+
+def _read(path: Path, decode: Callable[[bytes], Content]) -> tuple[Content | None, str]:
     trouble, missing = "", f"{path.name} is missing"
     try:
         return decode(path.read_bytes()), ""

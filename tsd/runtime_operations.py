@@ -12,11 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from tsd.errors import AlreadyRegistered, BadRequest, Busy, RuntimeInUse, StateNotSaved
+from tsd.errors import (
+    AlreadyRegistered,
+    BadRequest,
+    Busy,
+    RuntimeInUse,
+    RuntimeRefused,
+    StateNotSaved,
+)
 from tsd.log import get_logger
 from tsd.models.description import check_name
 from tsd.runtimes import builds
@@ -64,6 +71,8 @@ class RuntimeOperations:
         self._environment = environment
         self._config = config
         self._changing: set[str] = set()
+        self._making: set[asyncio.Task[Any]] = set()
+        self._is_leaving = False
 
     def reports(self) -> list[RuntimeReport]:
         """All that are known."""
@@ -95,6 +104,12 @@ class RuntimeOperations:
             await self._know(runtime, is_default=is_default)
         return runtime
 
+    def give_up(self) -> None:
+        """The daemon leaves: what is being made would keep it for minutes."""
+        self._is_leaving = True
+        for task in self._making:
+            task.cancel()
+
     async def create(self, wish: Wish, name: str, say: Say, *, is_default: bool) -> Runtime:
         """Make an environment and know it from now on."""
         self._check_default(is_default=is_default)
@@ -108,7 +123,8 @@ class RuntimeOperations:
             settings = self._config().runtimes
             maker = Maker(self._book.folder / name, self._environment, say)
             wish = replace(wish, index_url=wish.index_url or settings.index_url)
-            found = await maker.make(wish, settings.create_timeout_s, settings.check_timeout_s)
+            with self._until_given_up():
+                found = await maker.make(wish, settings.create_timeout_s, settings.check_timeout_s)
             runtime = Runtime(name, str(maker.python), is_made=True, checked_at=_now(), found=found)
             # Whoever leaves now comes too late: what is known is not to be deleted.
             await asyncio.shield(self._keep(runtime, is_default=is_default))
@@ -156,6 +172,21 @@ class RuntimeOperations:
         timeout_s = self._config().runtimes.check_timeout_s
         found = await check(Path(runtime.python), timeout_s, self._environment)
         return msgspec.structs.replace(runtime, found=found, checked_at=_now())
+
+    @contextmanager
+    def _until_given_up(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None, "operations are asked for in tasks"
+        self._making.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._is_leaving:
+                raise
+            why, fix = "the daemon was stopped meanwhile", "ask the next one for it"
+            raise RuntimeRefused("The runtime was not made.", why=why, fix=fix) from None
+        finally:
+            self._making.discard(task)
 
     async def _keep(self, runtime: Runtime, *, is_default: bool) -> None:
         """Know what was made; it is gone again where that cannot be saved."""

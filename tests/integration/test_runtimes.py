@@ -241,6 +241,18 @@ def test_when_nobody_waits_for_it_any_more_it_is_given_up(tmp_path: Path) -> Non
         assert "x" not in runtimes(daemon)
 
 
+def test_a_daemon_that_is_stopped_does_not_wait_for_it(tmp_path: Path) -> None:
+    hanging = environment(tmp_path / "hanging")
+    (packages_of(hanging) / "sitecustomize.py").write_text("import time\ntime.sleep(600)\n")
+    body = {"kind": "cpu", "name": "x", "python": str(hanging / "bin" / "python")}
+    with running(tmp_path) as daemon, asking(daemon, body) as connection:
+        read_until(connection, b"creating")
+        daemon.process.terminate()
+        assert b"the daemon was stopped" in read_until(connection, b"fix")
+        assert daemon.stop() == 0
+        assert not (daemon.state_dir / "runtimes" / "x").exists()
+
+
 @contextlib.contextmanager
 def asking(daemon: RunningDaemon, body: Mapping[str, object]) -> Iterator[socket.socket]:
     """A connection that has asked for an environment."""

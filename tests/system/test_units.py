@@ -222,6 +222,19 @@ def test_models_have_the_limits_that_the_drop_in_names(changed: Machine) -> None
     assert [", ".join(missing) in record["MESSAGE"] for record in told] == [True] * bool(missing)
 
 
+def test_the_optional_door_is_opened_as_its_unit_says(machine: Machine) -> None:
+    socket = "tsd-management.socket"
+    machine.run("systemctl", "enable", socket)
+    machine.run("systemctl", "stop", "tsd")
+    machine.run("systemctl", "start", socket, "tsd")
+    try:
+        models = machine.run("curl", "-sSf", "http://127.0.0.1:8081/models").stdout
+        assert [model["modelName"] for model in json.loads(models)["models"]] == ["load"]
+    finally:
+        machine.run("systemctl", "disable", "--now", socket)
+        machine.run("systemctl", "restart", "tsd")
+
+
 def test_operators_are_root_and_the_members_of_a_group(machine: Machine) -> None:
     machine.run("useradd", "--groups=tsd-admin", "carol")
     machine.run("useradd", "bob")

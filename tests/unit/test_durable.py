@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tsd import durable
+from tsd.errors import StartupError
 
 
 def test_the_generation_before_is_kept(tmp_path: Path) -> None:
@@ -45,6 +46,13 @@ def test_of_a_damaged_file_the_generation_before_is_taken_until_there_is_a_new_o
     assert (tmp_path / "state.bad").read_bytes() == b"?"
     durable.replace(path, b"3")
     assert durable.read(path, decoded) == (3, "")
+
+
+def test_one_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.mkdir()
+    with pytest.raises(StartupError, match="cannot be read"):
+        durable.read(path, decoded)
 
 
 def test_where_both_are_damaged_nothing_is_there(tmp_path: Path) -> None:

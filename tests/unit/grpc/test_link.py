@@ -17,7 +17,7 @@ from tsd.grpc.frames import (
     goaway,
     window_update,
 )
-from tsd.grpc.link import Link
+from tsd.grpc.link import MANY_FRAMES, Link
 
 PREFACE = b"P" * PREFACE_BYTES
 SETTINGS = frame(4, 0)
@@ -212,3 +212,17 @@ async def test_at_the_end_a_client_may_take_its_answers_as_slowly_as_it_does() -
     assert not linked.client.is_aborted
     linked.link.client.look_after_end(linked.client.unsent)
     assert linked.client.is_aborted
+
+
+@turning
+async def test_f63_a_client_of_many_frames_rests_and_waits_for_the_server_besides() -> None:
+    linked = Linked()
+    linked.link.client.data_received(frame(200, 0) * MANY_FRAMES)
+    assert linked.client.is_reading()
+    linked.link.client.data_received(frame(200, 0) * (MANY_FRAMES + 1))
+    assert not linked.client.is_reading()
+    linked.link.server.pause_writing()
+    linked.link.client.go_on()
+    assert not linked.client.is_reading()
+    linked.link.server.resume_writing()
+    assert linked.client.is_reading()

@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.tsctl.made_up import RUNTIME, MadeUp
 from tsctl.checks import gpu
+from tsd.runtimes import builds
 
 OPEN_MODULE = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n"
 OLD_MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC\n"
@@ -88,3 +89,8 @@ def test_a_unit_that_hides_devices_needs_none(made_up: MadeUp) -> None:
     found = gpu.devices(with_driver(made_up).machine())
     assert found.ok is None
     assert "PrivateDevices" in found.text
+
+
+def test_the_client_and_the_daemon_know_the_same_drivers() -> None:
+    # tsctl imports nothing of tsd's, so that it works without.
+    assert gpu.OLDEST_DRIVER == builds.MINIMUM_DRIVER
