@@ -172,6 +172,7 @@ class Daemon:
         self._notifier.stopping()
         log.info("stopping: what has begun is finished", code="stopping")
         self._observe.end_streams()
+        self._runtime_operations.give_up()
         await self._snapshots.at_shutdown()
         drained = await self._doors.drain(self._config.serving.drain_s)
         await self._operations.drain_all(LAST_ANSWERS_S)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 import threading
 import time
@@ -235,5 +237,45 @@ def test_a_client_that_does_not_speak_http_2_is_sent_away(
             await reader.read()
             writer.close()
             assert relay.calls == 0
+
+    on_uvloop(main)
+
+
+@contextlib.contextmanager
+def one_descriptor_left() -> Iterator[None]:
+    """Nothing but one more can be opened meanwhile."""
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 1, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_f37_clients_wait_while_there_are_no_descriptors(
+    listening: socket.socket, tmp_path: Path
+) -> None:
+    greeting = b"the server's greeting"
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\0\0%c\4\0\0\0\0\0" % len(greeting) + greeting)
+        await reader.read()
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_unix_server(greet, tmp_path / "private")
+        relay = Relay(listening.dup(), tmp_path / "private", 100)
+        streams = [await asyncio.open_connection(*listening.getsockname()) for _ in range(3)]
+        with one_descriptor_left():
+            relay.start()
+            for _turn in range(20):
+                await asyncio.sleep(0)
+        for reader, writer in streams:
+            assert (await reader.readexactly(9 + len(greeting))).endswith(greeting)
+            writer.close()
+        await relay.drain(30)
+        server.close()
 
     on_uvloop(main)

@@ -20,9 +20,11 @@ Look = Callable[[int, int, int, int], bool]
 class FrameReader:
     """Finds the frames in what one side says. Never more than a part of a head is kept."""
 
-    __slots__ = ("_held", "_is_whole", "_left", "_look", "_passes")
+    __slots__ = ("_held", "_is_whole", "_left", "_look", "_passes", "frames")
 
     def __init__(self, look: Look, *, preface_bytes: int = 0) -> None:
+        # How many have begun.
+        self.frames = 0
         self._look = look
         self._held = b""
         # What is still to come of the present frame, and whether it goes on.
@@ -58,6 +60,7 @@ class FrameReader:
         return kept[0] if len(kept) == 1 else b"".join(kept)
 
     def _read_head(self, data: bytes, position: int) -> tuple[bool, int]:
+        self.frames += 1
         length = int.from_bytes(data[position : position + 3])
         kind, flags = data[position + 3], data[position + 4]
         stream = int.from_bytes(data[position + 5 : position + HEAD_BYTES]) & ALL_STREAMS

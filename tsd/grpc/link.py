@@ -28,6 +28,9 @@ from tsd.grpc.frames import (
 
 # A side that is told the end is cut off when it has taken nothing for so long.
 LINGER_S = 1.0
+# A client that says so many frames at once has to rest: all others wait while they are looked at.
+MANY_FRAMES = 1_000
+REST_A_FRAME_S = 5e-6
 
 
 class End(asyncio.Protocol):
@@ -37,6 +40,8 @@ class End(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.is_there = False
         self._is_finished = False
+        # For how many reasons what it says has to wait.
+        self._holds = 0
         # What was said to it before it was connected: the server's settings.
         self._early = b""
         self._other = self
@@ -72,13 +77,28 @@ class End(asyncio.Protocol):
 
     def hold(self) -> None:
         """Let what it says wait in the kernel."""
-        if self.is_there:
-            cast(asyncio.Transport, self.transport).pause_reading()
+        self._holds += 1
+        if self._holds == 1:
+            self._set_reading(wanted=False)
 
     def go_on(self) -> None:
         """Let it speak again."""
-        if self.is_there:
-            cast(asyncio.Transport, self.transport).resume_reading()
+        self._holds -= 1
+        if not self._holds:
+            self._set_reading(wanted=True)
+
+    def rest(self, seconds: float) -> None:
+        """Let it speak again only then."""
+        self.hold()
+        asyncio.get_running_loop().call_later(seconds, self.go_on)
+
+    def _set_reading(self, *, wanted: bool) -> None:
+        if self.transport is None or not self.is_there or self.transport.is_closing():
+            return
+        if wanted:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
 
     def write(self, data: bytes) -> None:
         """Say this to it."""
@@ -179,7 +199,10 @@ class Link:
             self.client.finish()
 
     def _from_client(self, data: bytes) -> None:
+        before = self._asked.frames
         self.server.write(self._asked.feed(data))
+        if (frames := self._asked.frames - before) > MANY_FRAMES:
+            self.client.rest(frames * REST_A_FRAME_S)
         if self._limit != ALL_STREAMS:
             self._make_good()
             self._say_farewell()

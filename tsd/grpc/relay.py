@@ -85,17 +85,28 @@ class Relay:
 
     def _accept(self) -> None:
         try:
-            client, _ = self._listening.accept()
+            client, onward = self._two_ends()
         except BlockingIOError:
             return
         except OSError as error:
             self._wait_for_descriptors(error)
             return
         client.settimeout(0)
+        onward.settimeout(0)
         link = Link(self._count_call, self._forget)
-        self._links[link] = self._loop.create_task(self._connect(link, client))
+        self._links[link] = self._loop.create_task(self._connect(link, client, onward))
         if len(self._links) >= self._max_links:
             self._loop.remove_reader(self._listening)
+
+    def _two_ends(self) -> tuple[socket.socket, socket.socket]:
+        """A client and what leads it on, or neither: it would have to be sent away."""
+        onward = socket.socket(socket.AF_UNIX)
+        try:
+            client, _ = self._listening.accept()
+        except OSError:
+            onward.close()
+            raise
+        return client, onward
 
     def _wait_for_descriptors(self, error: OSError) -> None:
         """Else the socket would be ready, and the accept fail, again and again."""
@@ -104,16 +115,18 @@ class Relay:
             self._loop.remove_reader(self._listening)
             self._loop.call_later(NO_DESCRIPTORS_S, self.start)
 
-    async def _connect(self, link: Link, client: socket.socket) -> None:
+    async def _connect(self, link: Link, client: socket.socket, onward: socket.socket) -> None:
         handshake_s = TLS_HANDSHAKE_S if self._tls else None
         try:
-            await self._loop.create_unix_connection(lambda: link.server, str(self._server))
+            await self._loop.sock_connect(onward, str(self._server))
+            await self._loop.create_unix_connection(lambda: link.server, sock=onward)
             await self._loop.connect_accepted_socket(
                 lambda: link.client, client, ssl=self._tls, ssl_handshake_timeout=handshake_s
             )
         except OSError as error:
             log.debug("a gRPC client was not connected: %s", error)
             client.close()
+            onward.close()
             link.abort()
             self._forget(link)
 
