@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import sysconfig
 import venv
 import zipfile
 from collections.abc import Container
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = Path(sysconfig.get_path("purelib"))
+TORCH = find_spec("torch")
+assert TORCH is not None
+assert TORCH.origin is not None
+PACKAGES = Path(TORCH.origin).parents[1]
 
 
 def environment(folder: Path, *, hidden: Container[str] = (), has_project: bool = False) -> Path:
