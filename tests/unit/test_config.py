@@ -277,7 +277,7 @@ FREE = {
 
 
 # So many settings take a busy machine long to make up.
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.fixed_dictionaries({}, optional=FREE))
 def test_what_is_rendered_is_read_back(chosen: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tsd import journal
@@ -126,7 +126,6 @@ def test_a_traceback_is_part_of_the_journals_message() -> None:
     assert fields_of(datagram)["MESSAGE"] == b"a\nb\nc"
 
 
-@settings(deadline=None)
 @given(
     st.text(),
     st.dictionaries(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tsd import log
@@ -83,7 +83,6 @@ def test_no_value_can_move_the_cursor_or_start_a_line(hostile: str) -> None:
     assert line[:-1].isprintable()
 
 
-@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_text_stays_on_its_line(text: str, value: str) -> None:
     line = log.text_line({"time": 0.0, "level": "info", "text": text, "value": value})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +53,6 @@ def receive(request: Request, lost: list[str]) -> None:
     request.receive(lambda whole: whole.respond(Response(200, bytes(whole.body))))
 
 
-@hypothesis.settings(deadline=None)
 @given(
     chunks=st.lists(st.binary(min_size=1, max_size=50), max_size=8),
     cuts=st.lists(st.integers(0, 400)),
@@ -96,7 +94,6 @@ def test_an_application_may_bound_a_body_below_the_limit() -> None:
         assert client.got == expected
 
 
-@hypothesis.settings(deadline=None)
 @given(size=st.integers(1, 300), cuts=st.lists(st.integers(0, 400)))
 def test_a_body_goes_into_its_room_and_not_beyond_it(size: int, cuts: list[int]) -> None:
     memory = bytearray(size + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -171,7 +170,6 @@ def test_requests_are_read_and_answered_however_they_are_cut(name: str) -> None:
         assert client.is_ended == (b"connection: close" in expected)
 
 
-@hypothesis.settings(deadline=None)
 @given(data=st.data())
 def test_requests_are_read_in_any_pieces(data: st.DataObject) -> None:
     sent, expected = GOOD[data.draw(st.sampled_from(sorted(GOOD)))]
@@ -192,7 +190,6 @@ def test_what_is_no_request_is_refused_once_and_never_handled(name: str) -> None
         assert client.refusals == [status]
 
 
-@hypothesis.settings(deadline=None)
 @given(data=st.data())
 def test_refusals_come_after_the_answers_due_however_the_bytes_are_cut(data: st.DataObject) -> None:
     bad, status = BAD[data.draw(st.sampled_from(sorted(BAD)))]

@@ -123,7 +123,7 @@ def test_heads_beyond_a_limit_do_not_follow() -> None:
     assert read(reader, short.replace(b"y", b"y" * 100)) == 431
 
 
-@example_settings(deadline=None, max_examples=400)
+@example_settings(max_examples=400)
 @given(changes=st.lists(st.tuples(st.integers(1, 4), LINES), min_size=1, max_size=3))
 def test_whatever_changes_the_parser_would_have_said_the_same(
     changes: list[tuple[int, bytes]],
