@@ -116,7 +116,7 @@ def test_f40_a_stopped_journal_is_not_noticed_by_clients(speaking: Machine) -> N
     assert while_away > 0
     speaking.run("systemctl", "restart", "systemd-journald")
     # Until it has read what lies in its socket, records are still dropped.
-    asked_at = speaking.run("date", "+%s").stdout.strip()
+    asked_at = speaking.run("date", "+%s.%6N").stdout.strip()
     again = f"curl -sSf -d x {url} >/dev/null"
     heard = f"journalctl -q -u tsd -n1 --since=@{asked_at} TSD_MODEL=speaking | grep -q ."
     speaking.wait_for(f"{again} && {heard}")
