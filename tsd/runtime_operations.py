@@ -214,7 +214,7 @@ class RuntimeOperations:
                 why="that name has a meaning of its own",
                 fix="choose another one, with --name",
             )
-        return check_name(name, "runtime name")
+        return check_name(name, "runtime name", "--name")
 
     def _check_default(self, *, is_default: bool) -> None:
         if is_default and self._book.is_fixed(CONFIGURED):

@@ -18,6 +18,7 @@ from tsd.log import get_logger
 LAST_CALLS_S = 0.3
 TLS_HANDSHAKE_S = 10.0
 NO_DESCRIPTORS_S = 0.5
+TELL_AGAIN_S = 60.0
 NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = get_logger()
@@ -43,6 +44,7 @@ class Relay:
         self._links: dict[Link, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._is_over = False
+        self._tell_again_at = 0.0
         listening.settimeout(0)
 
     @property
@@ -111,9 +113,14 @@ class Relay:
     def _wait_for_descriptors(self, error: OSError) -> None:
         """Else the socket would be ready, and the accept fail, again and again."""
         if error.errno in NO_DESCRIPTORS:
-            log.error("no gRPC client can be accepted: %s", error.strerror, code="fd_exhausted")
+            self._tell(error)
             self._loop.remove_reader(self._listening)
             self._loop.call_later(NO_DESCRIPTORS_S, self.start)
+
+    def _tell(self, error: OSError) -> None:
+        if self._loop.time() >= self._tell_again_at:
+            self._tell_again_at = self._loop.time() + TELL_AGAIN_S
+            log.error("no gRPC client can be accepted: %s", error.strerror, code="fd_exhausted")
 
     async def _connect(self, link: Link, client: socket.socket, onward: socket.socket) -> None:
         handshake_s = TLS_HANDSHAKE_S if self._tls else None

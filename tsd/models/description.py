@@ -126,13 +126,13 @@ class RegisterOptions:
     default_name: str | None = None
 
 
-def check_name(name: str, what: str = "model name") -> str:
+def check_name(name: str, what: str = "model name", option: str = "model_name=") -> str:
     """The name, if it is one; BadRequest otherwise."""
     if not NAME.fullmatch(name):
         raise BadRequest(
             f"Invalid {what}.",
             why=f"{name[:140]!r} is not 1 to 128 letters, digits, '.', '_' or '-'",
-            fix="choose another name, with model_name= where the archive's own does not fit",
+            fix=f"choose another one, with {option}",
         )
     return name
 

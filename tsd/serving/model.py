@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
-from math import inf
 
 from tsd.errors import (
     DeadlinePassed,
@@ -40,7 +39,7 @@ from tsd.serving.worker_handle import WorkerHandle, WorkerState
 
 SWEEP_S = 0.25
 MAX_ATTEMPTS = 2
-# After a start, from the first answer: for so long more may wait than always.
+# After a start, from when it is ready: for so long, at most, more may wait than always.
 CATCH_UP_S = 30.0
 
 log = get_logger()
@@ -117,7 +116,7 @@ class Model:
         self.batcher = self._make_batcher(serving.sequence_end_header)
         # Clients have not been told of the restart: until it is back and has caught up, they wait.
         self._bounds = self.batcher.limits
-        self._catches_up_until = inf if is_returning else 0.0
+        self._is_catching_up = is_returning
         if is_returning:
             self.batcher.limits = replace(self._bounds, max_waiting=sys.maxsize)
 
@@ -157,7 +156,7 @@ class Model:
 
     def _check_ticket(self) -> None:
         """Where the model asks for it, only what a free worker begins at once is taken."""
-        if not self.description.needs_idle_worker or self._catches_up_until:
+        if not self.description.needs_idle_worker or self._is_catching_up:
             return
         # Those that came in this turn of the loop wait, too, though only for its end.
         if len(self.batcher.waiting) >= sum(room for _, room in self.pool.free_workers()):
@@ -290,17 +289,14 @@ class Model:
             self._open.pop(job.id, None)
             if job.sequence is not None:
                 self.batcher.finished(job)
-        if self._catches_up_until:
-            self._bound_again(time.monotonic())
+        if self._is_catching_up and len(self.batcher.waiting) < self._bounds.max_waiting:
+            self._bound_again()
         self.figures.overhead_ms = 1000 * (time.monotonic() - batch.answered_at)
 
-    def _bound_again(self, now: float) -> None:
-        """As soon as no more wait than always may, or it has had its time."""
-        self._catches_up_until = min(self._catches_up_until, now + CATCH_UP_S)
-        waiting = len(self.batcher.waiting)
-        if waiting < self._bounds.max_waiting or now > self._catches_up_until:
-            self._catches_up_until = 0.0
-            self.batcher.limits = self._bounds
+    def _bound_again(self) -> None:
+        """It has caught up, or has had its time."""
+        self._is_catching_up = False
+        self.batcher.limits = self._bounds
 
     def _on_orphans(self, worker: WorkerHandle, batches: list[Batch]) -> None:
         """The first batch was running: its jobs are tried once more, each alone; others first."""
@@ -445,6 +441,8 @@ class Model:
         words = (self.name, self.state.value, new.value)
         tell("model %s: %s -> %s", *words, **self._about, code=f"model_{new.value}")
         self.state = new
+        if new is ModelState.READY and self._is_catching_up:
+            self._loop.call_later(CATCH_UP_S, self._bound_again)
 
 
 def workers_between(wanted: int, least: int, most: int) -> int:
