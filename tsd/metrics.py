@@ -5,10 +5,10 @@ page is asked for. Names and labels are part of the interface: see tsd-metrics(7
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -42,6 +42,17 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count some values, of which most or all fall into one slot, as those of a batch do."""
+        bounds, counts = self.bounds, self.counts
+        lowest = bisect_left(bounds, min(values))
+        if lowest == bisect_left(bounds, max(values)):
+            counts[lowest] += len(values)
+        else:
+            for value in values:
+                counts[bisect_left(bounds, value)] += 1
+        self.total += sum(values)
+
     @property
     def observed(self) -> int:
         """How many values were counted."""
@@ -67,7 +78,7 @@ class Histogram:
         return buckets
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Asked:
     """Predictions asked for under one name of a version: TorchServe counts them apart."""
 
@@ -76,6 +87,17 @@ class Asked:
     queue_us: float = 0.0
     last_queue_ms: float = 0.0
     answered_at: float = 0.0
+
+
+class Timed(Protocol):
+    """What is measured of a job: instants of `time.monotonic`."""
+
+    @property
+    def asked(self) -> Asked | None: ...
+    @property
+    def accepted_at(self) -> float: ...
+    @property
+    def queued_at(self) -> float: ...
 
 
 @dataclass(slots=True)
@@ -97,20 +119,34 @@ class ModelFigures:
         """One request ended with an error of that code."""
         self.errors[code] = self.errors.get(code, 0) + 1
 
-    def count_asked(self, version: str | None) -> None:
+    def count_asked(self, version: str | None) -> Asked:
         """One prediction was asked for, of that version or of the default one."""
         asked = self.asked.get(version)
         if asked is None:
             asked = self.asked[version] = Asked()
         asked.requests += 1
+        return asked
 
-    def answered(self, version: str | None, latency_s: float, queue_s: float) -> None:
-        """A prediction that was counted as asked for has got its answer."""
-        asked = self.asked[version]
-        asked.latency_us += latency_s * 1e6
-        asked.queue_us += queue_s * 1e6
-        asked.last_queue_ms = queue_s * 1e3
-        asked.answered_at = time.monotonic()
+    def count_refused(self, code: str, latency_s: float) -> None:
+        """A prediction ended with an error of that code."""
+        self.count_error(code)
+        self.requests += 1
+        self.latency_s.observe(latency_s)
+
+    def count_answered(self, jobs: Sequence[Timed], left_at: float, now: float) -> None:
+        """Jobs of one batch have got their answers. It had left the queue at `left_at`."""
+        for asked in {job.asked for job in jobs}:
+            if asked is None:
+                continue
+            own = [job for job in jobs if job.asked is asked]
+            latencies_s = [now - job.accepted_at for job in own]
+            self.requests += len(own)
+            self.latency_s.observe_all(latencies_s)
+            waits_s = [left_at - job.queued_at for job in own]
+            asked.latency_us += sum(latencies_s) * 1e6
+            asked.queue_us += sum(waits_s) * 1e6
+            asked.last_queue_ms = waits_s[-1] * 1e3
+            asked.answered_at = now
 
 
 @dataclass(frozen=True, slots=True)

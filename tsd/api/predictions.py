@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
@@ -14,11 +15,11 @@ from tsd.api import answers, forms, openapi
 from tsd.api.intake import Intake, request_headers
 from tsd.api.routes import PredictionHandler
 from tsd.errors import BadRequest, NoWorkers, QueueFull, TsdError, UnknownRoute
-from tsd.http.message import Request, Response, Stream
+from tsd.http.message import Meaning, Request, Response, Stream
 from tsd.ipc.layout import PARAMETER, pack_fields, unpack_fields
-from tsd.serving.job import AnswerPart, Job, JobAnswer
+from tsd.serving.job import AnswerPart
 from tsd.serving.model import Model
-from tsd.serving.registry import Registry
+from tsd.serving.registry import Named, Registry
 from tsd.settings import ServingSettings
 
 NO_WORKER = (
@@ -41,7 +42,7 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class Predictions:
-    """The routes; one `_Prediction` lives for each request."""
+    """The routes; one `Prediction` lives for each request."""
 
     def __init__(self, registry: Registry, settings: ServingSettings) -> None:
         self._registry = registry
@@ -97,19 +98,21 @@ class Predictions:
     def kserve_v1(self, request: Request, segments: list[str]) -> None:
         """KServe's `/v1/models/{model}:predict` and `:explain`; the envelope knows the bodies."""
         name, _, verb = segments[2].rpartition(":")
-        self._begin(request, name, None, [(b"explain", _true_or_false(verb == "explain"))])
+        fields = [(b"explain", _true_or_false(verb == "explain"))]
+        request.head.meaning = self._begin(request, name, None, fields)
 
     def kserve_v2(self, request: Request, segments: list[str]) -> None:
         """KServe's `/v2/models/{model}/infer` and `/explain`."""
         is_explain = segments[3] == "explain"
-        self._begin(request, segments[2], None, [(b"explain", _true_or_false(is_explain))])
+        fields = [(b"explain", _true_or_false(is_explain))]
+        request.head.meaning = self._begin(request, segments[2], None, fields)
 
     def _start(self, request: Request, segments: list[str], explain: bytes) -> None:
         if len(segments) < 2:
             raise UnknownRoute("Requested resource is not found, please refer to API document.")
         version = segments[2] if len(segments) > 2 and segments[2] else None
         fields = [(b"explain", explain), (b"url_path", "/".join(segments[3:]).encode())]
-        self._begin(request, segments[1], version, fields)
+        request.head.meaning = self._begin(request, segments[1], version, fields)
 
     def _with_parameters(
         self,
@@ -121,15 +124,23 @@ class Predictions:
         fields = [(PARAMETER + key.encode(), value.encode()) for key, value in parameters]
         self._begin(request, name, version, fields)
 
-    def _begin(self, request: Request, name: str, version: str | None, fields: Fields) -> None:
-        model = self._registry.find(name, version)
+    def _begin(
+        self, request: Request, name: str, version: str | None, fields: Fields
+    ) -> Meaning | None:
+        """Have it answered; how others with the same head are, where that is the same way."""
+        named = self._registry.named(name, version)
+        assert named.model is not None
         if request.method == "OPTIONS":
             request.respond(answers.json_answer(openapi.model_document(name)))
-            return
-        prediction = _Prediction(request, model, version)
-        if model.description.is_stateful:
-            fields = fields + prediction.join_sequence(request, self._settings)
-        prediction.start(request, fields)
+            return None
+        if named.model.description.is_stateful:
+            sequence, lines = _sequence(request, self._settings)
+            packed = pack_fields([*request_headers(request), *fields, *lines])
+            Prediction(request, named.model, version, packed).start(request, sequence)
+            return None
+        ask = Ask(named, version, pack_fields([*request_headers(request), *fields]))
+        ask.begin(request)
+        return ask.begin
 
     def _find_in_form(self, request: Request, parameters: list[tuple[str, str]]) -> None:
         """The body is here: look for the model's name in it, off the loop, if it is a form."""
@@ -151,55 +162,54 @@ class Predictions:
         finding.add_done_callback(self._finding.discard)
 
 
-class _Prediction(Intake):
-    """One request on its way: body into place, job, answer."""
+class Ask:
+    """What a head asks for, as far as it is known without the body; found out once for all
+    requests that have the same head."""
 
-    __slots__ = ("_asked_version", "_job", "_request_id", "_sequence", "_stream")
+    __slots__ = ("_fields", "_named", "_version")
 
-    def __init__(self, request: Request, model: Model, asked_version: str | None) -> None:
-        super().__init__(request, model, request.accepted_at + model.default_deadline_s)
+    def __init__(self, named: Named, version: str | None, fields: bytes) -> None:
+        self._named = named
+        self._version = version
+        self._fields = fields
+
+    def begin(self, request: Request) -> bool:
+        """Have it answered; False where the model has gone meanwhile."""
+        model = self._named.model
+        if model is None:
+            return False
+        Prediction(request, model, self._version, self._fields).start(request)
+        return True
+
+
+class Prediction(Intake):
+    """One request on its way: body into place, queue, answer."""
+
+    __slots__ = ("_asked_version",)
+
+    _stream: Stream | None = None
+
+    def __init__(
+        self, request: Request, model: Model, asked_version: str | None, fields: bytes
+    ) -> None:
+        Intake.__init__(self, request, answers.new_request_id(), fields, model)
         self._asked_version = asked_version
-        self._request_id = answers.new_request_id()
-        self._job: Job | None = None
-        self._sequence: str | None = None
-        self._stream: Stream | None = None
 
-    def join_sequence(self, request: Request, settings: ServingSettings) -> Fields:
-        """The sequence that the request belongs to; header lines for what it does not say."""
-        header = settings.sequence_id_header.lower().encode("latin-1")
-        named = request.header(header)
-        if named:
-            self._sequence = named.decode("latin-1")
-            return []
-        self._sequence = f"ts-seq-{uuid4()}"
-        return [
-            (settings.sequence_id_header.encode("latin-1"), self._sequence.encode()),
-            (settings.sequence_start_header.encode("latin-1"), b"true"),
-        ]
-
-    def start(self, request: Request, fields: Fields) -> None:
+    def start(self, request: Request, sequence: str | None = None) -> None:
         """Have the body received, unless the model takes nothing now."""
-        figures = self._model.figures
-        figures.count_asked(self._asked_version)
-        try:
-            self._model.check_open()
-        except TsdError as error:
-            self._refuse(error)
-            return
-        head = pack_fields(self._request_id.encode("ascii"), request_headers(request) + fields)
+        self.asked = self._model.figures.count_asked(self._asked_version)
+        if sequence is not None:
+            self.sequence = sequence
         request.on_disconnect = self._on_disconnect
-        self._receive(request, head)
+        if not request.is_whole:
+            try:
+                self._model.check_open()
+            except TsdError as error:
+                self._refuse(error)
+                return
+        self._receive(request)
 
-    def _submit(self, job: Job) -> None:
-        job.finish, job.on_part = self._finish, self._on_part
-        job.sequence = self._sequence
-        self._job = job
-        try:
-            self._model.submit(job)
-        except TsdError as error:
-            self._refuse(error)
-
-    def _on_part(self, _job: Job, part: AnswerPart) -> None:
+    def part_came(self, part: AnswerPart) -> None:
         """A piece of the answer; with the first one the client is told that more follow."""
         request = self._request
         if request is None:
@@ -208,7 +218,7 @@ class _Prediction(Intake):
             reason, lines = _handler_headers(part.head) if part.head else (b"", b"")
             if STREAM_NEXT not in lines.lower():
                 lines += b"%b: true\r\n" % STREAM_NEXT
-            head = answers.head(self._request_id, lines)
+            head = answers.head(self.request_id, lines)
             self._stream = request.stream(Response(part.status, b"", head, reason))
         self._stream.send(part.body)
         if self._stream.waiting_bytes > self._model.stream_buffer_bytes:
@@ -216,80 +226,87 @@ class _Prediction(Intake):
             self._stream.break_off()
             self._on_disconnect()
 
-    def _finish(self, job: Job, outcome: JobAnswer | TsdError) -> None:
+    def answered(
+        self,
+        body: bytes | memoryview,
+        status: int = 200,
+        head: bytes = b"",
+        release: Callable[[], None] | None = None,
+    ) -> None:
+        """As of every job: the answer goes to the client, or the last piece of it."""
         if self._stream is not None:
-            self._finish_stream(self._stream, job, outcome)
+            self._end_stream(self._stream, body, release)
             return
-        if isinstance(outcome, TsdError):
-            self._refuse(outcome)
-            return
-        head = answers.head(self._request_id)
+        lines = answers.head(self.request_id)
         reason = b""
-        if outcome.head:
-            reason, more = _handler_headers(outcome.head)
-            head += more
-        is_error = outcome.status >= answers.FIRST_ERROR
-        self._count(job)
-        self._respond(
-            Response(outcome.status, outcome.body, head, reason, is_error, outcome.release)
-        )
+        if head:
+            reason, more = _handler_headers(head)
+            lines += more
+        is_error = status >= answers.FIRST_ERROR
+        self._respond(Response(status, body, lines, reason, is_error, release))
 
-    def _finish_stream(self, stream: Stream, job: Job, outcome: JobAnswer | TsdError) -> None:
-        """The last piece; where there is none, the client sees that the answer was cut off."""
-        if isinstance(outcome, TsdError):
-            self._model.figures.count_error(outcome.code)
-            self._count()
-            stream.break_off()
-        else:
-            self._count(job)
-            stream.send(bytes(outcome.body))
-            stream.end()
-            if outcome.release is not None:
-                outcome.release()
+    def failed(self, error: TsdError) -> None:
+        """As of every job; where the answer has begun, the client sees that it was cut off."""
+        if self._stream is None:
+            self._refuse(error)
+            return
+        self._count_refused(error)
+        self._stream.break_off()
+        self._forget_request()
+
+    def _end_stream(
+        self, stream: Stream, body: bytes | memoryview, release: Callable[[], None] | None
+    ) -> None:
+        stream.send(bytes(body))
+        stream.end()
+        if release is not None:
+            release()
         self._forget_request()
 
     def _refuse(self, error: TsdError) -> None:
-        self._give_slot_back()
-        self._model.figures.count_error(error.code)
+        self._count_refused(error)
         if isinstance(error, NoWorkers | QueueFull):
             version = f'Version {self._asked_version}" ' if self._asked_version else ""
             said = type(error)(NO_WORKER.format(name=self._model.name, version=version))
             said.retry_after_s = error.retry_after_s
             error = said
-        self._count()
-        self._respond(answers.error_answer(error, request_id=self._request_id))
+        self._respond(answers.error_answer(error, request_id=self.request_id))
+
+    def _count_refused(self, error: TsdError) -> None:
+        """One more request, unless nobody waits for its answer."""
+        figures = self._model.figures
+        if self._request is None:
+            figures.count_error(error.code)
+        else:
+            figures.count_refused(error.code, time.monotonic() - self.accepted_at)
 
     def _respond(self, response: Response) -> None:
         request = self._forget_request()
         if request is not None:
             request.respond(response)
 
-    def _count(self, answered: Job | None = None) -> None:
-        """One more request, unless nobody waits for its answer; TorchServe times the answered."""
-        if self._request is None:
-            return
-        figures = self._model.figures
-        latency_s = time.monotonic() - self._request.accepted_at
-        figures.requests += 1
-        figures.latency_s.observe(latency_s)
-        if answered is not None:
-            queue_s = answered.left_at - answered.queued_at
-            figures.answered(self._asked_version, latency_s, max(0.0, queue_s))
-
     def _on_disconnect(self) -> None:
-        job = self._job
         self._forget_request()
-        self._give_slot_back()
-        if job is not None:
-            self._model.cancel(job)
+        self._withdraw()
 
     def _forget_request(self) -> Request | None:
         """Rings of references would keep bodies and slots until the collector comes by."""
-        request, self._request, self._job = self._request, None, None
-        self._stream = None
-        if request is not None:
-            request.on_disconnect = None
+        request, self._request = self._request, None
+        if self._stream is not None:
+            self._stream = None
         return request
+
+
+def _sequence(request: Request, settings: ServingSettings) -> tuple[str, Fields]:
+    """The sequence that the request belongs to; header lines for what it does not say."""
+    named = request.header(settings.sequence_id_header.lower().encode("latin-1"))
+    if named:
+        return named.decode("latin-1"), []
+    sequence = f"ts-seq-{uuid4()}"
+    return sequence, [
+        (settings.sequence_id_header.encode("latin-1"), sequence.encode()),
+        (settings.sequence_start_header.encode("latin-1"), b"true"),
+    ]
 
 
 def _parameters(request: Request) -> list[tuple[str, str]]:

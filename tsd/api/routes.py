@@ -11,6 +11,7 @@ import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import parse_qsl, unquote
 
 from tsd.api import answers
@@ -23,7 +24,7 @@ from tsd.errors import (
     TsdError,
     UnknownRoute,
 )
-from tsd.http.message import Request, Response
+from tsd.http.message import Meaning, Request, Response
 from tsd.log import get_logger
 
 MAX_CALL_BYTES = 1 << 20
@@ -105,8 +106,10 @@ class Router:
 
     def handle(self, request: Request) -> None:
         """Answer the request, now or later."""
+        meaning = request.head.meaning
         try:
-            self._start(request)
+            if meaning is None or not meaning(request):
+                self._start(request)
         except TsdError as error:
             _answer_error(request, error)
 
@@ -118,6 +121,10 @@ class Router:
             if prediction is not None:
                 routes.admit(request)
                 prediction(request, segments)
+                head = request.head
+                if head.meaning is not None and routes.check is not None:
+                    # A token may expire between one request and the next.
+                    head.meaning = partial(_admitted, routes.check, head.meaning)
                 return
             found = routes.call(request.method, segments)
             if found is not None:
@@ -136,6 +143,11 @@ class Router:
             running.add_done_callback(self._running.discard)
 
         request.receive(when_read, limit=MAX_CALL_BYTES)
+
+
+def _admitted(check: Check, meaning: Meaning, request: Request) -> bool:
+    check(request)
+    return meaning(request)
 
 
 async def _run(handler: CallHandler, call: Call) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from uuid import uuid4
 
 import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
-from tsd.api.answers import json_text, new_request_id
+from tsd.api.answers import json_text
 from tsd.errors import BadRequest, Draining, MissingName, TsdError
 from tsd.grpc.calls import Call, Rpc
 from tsd.grpc.predictions import Asked, Predictions
@@ -107,7 +108,7 @@ class Inference:
         if not request.sequence_id:
             if not flags.get(names.sequence_start_header):
                 raise MissingName("Parameter sequenceId is required.")
-            request.sequence_id = f"ts-seq-{new_request_id()}"
+            request.sequence_id = f"ts-seq-{uuid4()}"
             fields.append((names.sequence_start_header.encode(), b"true"))
         if flags.get(names.sequence_end_header):
             fields.append((names.sequence_end_header.encode(), b"true"))

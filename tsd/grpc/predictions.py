@@ -8,14 +8,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from tsd.api.answers import new_request_id
 from tsd.api.predictions import NO_WORKER
 from tsd.errors import AnswerTooLarge, MissingName, NoWorkers, QueueFull, SlowClient, TsdError
 from tsd.ipc.layout import pack_fields
-from tsd.serving.job import AnswerPart, JobAnswer
+from tsd.serving.job import AnswerPart
 from tsd.serving.model import Model
 from tsd.serving.registry import Registry
-from tsd.serving.submission import Submission
+from tsd.serving.submission import JobAnswer, Submission, Told
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 
@@ -66,7 +65,7 @@ class Predictions:
         figures = model.figures
         figures.count_asked(asked.version)
         coming = _Coming(model.stream_buffer_bytes)
-        submission = _submission(model, asked, began_at, coming)
+        submission = _submission(model, asked, coming)
         try:
             submission.start()
             while (piece := await coming.next()) is not None:
@@ -116,15 +115,13 @@ class _Coming:
         self._queue.put_nowait(piece)
 
 
-def _submission(model: Model, asked: Asked, began_at: float, coming: _Coming) -> Submission:
+def _submission(model: Model, asked: Asked, coming: _Coming) -> Submission:
     time_s = model.default_deadline_s
     if asked.time_s is not None:
         time_s = min(time_s, asked.time_s)
-    head = pack_fields(new_request_id().encode("ascii"), asked.fields)
-    submission = Submission(
-        model, head, asked.body, began_at + time_s, coming.on_part, coming.on_end
-    )
-    submission.job.sequence = asked.sequence
+    told = Told(coming.on_end, coming.on_part)
+    submission = Submission(model, pack_fields(asked.fields), asked.body, time_s, told)
+    submission.sequence = asked.sequence
     return submission
 
 

@@ -88,21 +88,25 @@ class Answers:
         response = request.answer
         if (
             response is None
-            or request.is_last
             or response.is_last
-            or request.streamed is not None
             or self.is_paused
-            or request.method == "HEAD"
-            or response.status in BODILESS
-            or len(response.body) >= UNCOPIED_BYTES
+            or self._pieces
+            or request.is_last
+            or request.streamed is not None
+            or request.head.method == "HEAD"
         ):
             return False
+        status, body = response.status, response.body
+        size = len(body)
+        if size >= UNCOPIED_BYTES or status in BODILESS:
+            return False
         self.waiting.clear()
-        body = response.body
-        data = KEPT % (response.status, response.reason, response.head, len(body), body)
+        data = KEPT % (status, response.reason, response.head, size, body)
         self._written_bytes += len(data)
         self._transport.write(data)
-        self._count(request, response)
+        self._counts[status // 100] += 1
+        if self._on_answer is not None:
+            self._on_answer(request, response)
         if response.release is not None:
             response.free()
         return True

@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answers",
+        "_handler",
         "_inlet",
         "_is_draining",
         "_is_ending",
@@ -75,6 +76,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
+        self._handler = terms.handler
         # Inside `_proceed`: what becomes ready now is written at its end, together.
         self._is_reading = False
         self._is_scheduled = False
@@ -107,13 +109,17 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
         self._pace.idle_since = None
-        reader = self._reader
+        reader, answers = self._reader, self._answers
         if reader.is_deaf:
             return
-        if reader.is_quiet:
-            self._read_first(data)
-        else:
+        # As `reader.is_quiet`, which would be called for every small request.
+        if answers.waiting or reader.held or reader.incoming or answers.is_paused:
             self._proceed(reader.held + data)
+        elif (request := reader.again(data)) is not None:
+            answers.waiting.append(request)
+            self._handler(request)
+        else:
+            self._read_first(data)
 
     def eof_received(self) -> bool:
         """The client sends nothing more; it may still wait for answers."""
@@ -155,15 +161,23 @@ class Connection(asyncio.Protocol):
 
     def read_body(self, request: Request) -> None:
         """The request has said where its body goes."""
-        assert request is self._reader.incoming
         if request.limit is not None and (request.content_length or 0) > request.limit:
+            # Even if it came with its head.
+            self._reader.incoming = request
             self._refuse(413)
+        assert request is self._reader.incoming or self._reader.is_deaf
         if not self._is_reading:
+            self._proceed(self._reader.held)
+
+    def read_on(self) -> None:
+        """A body that came with its head has found its place."""
+        if not self._is_reading and (self._reader.held or self._inlet.is_paused):
             self._proceed(self._reader.held)
 
     def ready(self, request: Request) -> None:
         """The request has something to write."""
-        if request is self._reader.incoming:
+        incoming = self._reader.incoming
+        if incoming is not None and request is incoming:
             self._give_up_body(request)
         if self._is_reading:
             return
@@ -235,7 +249,7 @@ class Connection(asyncio.Protocol):
             return False
         if waiting[0].answer is not None:
             return self._send_only(waiting[0])
-        return not reader.is_deaf and self._terms.limits.max_pipelined > 1
+        return reader.may_use
 
     def _proceed(self, data: bytes) -> None:
         """Read on as far as may be, and write what became ready meanwhile."""

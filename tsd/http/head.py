@@ -65,15 +65,16 @@ class HeadReader:
         "_is_upgrade",
         "_keeps_alive",
         "_known",
-        "_last_head",
-        "_last_piece",
         "_limits",
         "_parser",
         "_pattern",
         "_small_bytes",
         "_tail",
         "_target",
+        "again_bytes",
         "fed_bytes",
+        "last_head",
+        "last_piece",
     )
 
     _tail: bytes
@@ -92,8 +93,10 @@ class HeadReader:
         )
         self._pattern = HeadPattern(limits)
         # A head ends where the first blank line is: what begins with the last one, has it again.
-        self._last_piece = b""
-        self._last_head: Head | None = None
+        self.last_piece = b""
+        self.last_head: Head | None = None
+        # How long a request with that head and its body is; 0: there is none, or none so simple.
+        self.again_bytes = 0
         self._keeps_alive = False
         self._parser = HttpRequestParser(self)
         self._clear()
@@ -102,15 +105,17 @@ class HeadReader:
         """Read on; returns where the head, or the data, ended, and the head if it is complete."""
         if self.fed_bytes:
             return self._read_on(data, start)
-        if self._last_head is not None and data.startswith(self._last_piece, start):
-            return start + len(self._last_piece), self._last_head
+        if self.last_head is not None and data.startswith(self.last_piece, start):
+            return start + len(self.last_piece), self.last_head
         stop = data.find(END, start) + 4
         if not 4 <= stop <= start + self._small_bytes:
             return self._read_on(data, start)
         piece = data[start:stop]
-        known = self._pattern.follow(piece) or self._known.heads.get(piece)
-        self._last_piece, self._last_head = piece, known or self._read_new(piece)
-        return stop, self._last_head
+        head = self._known.heads.get(piece) or self._followed(piece) or self._read_new(piece)
+        self.last_piece, self.last_head = piece, head
+        is_plain = not (head.is_last or head.expects_continue or head.content_length is None)
+        self.again_bytes = len(piece) + (head.content_length or 0) if is_plain else 0
+        return stop, head
 
     def renew(self) -> None:
         """Forget what was read of the present head, or what the parser expects after it."""
@@ -135,6 +140,12 @@ class HeadReader:
         # Only here does the parser still know what the Connection header said.
         self._keeps_alive = self._parser.should_keep_alive()
 
+    def _followed(self, piece: bytes) -> Head | None:
+        head = self._pattern.follow(piece)
+        if head is not None:
+            self._known.offer(piece, head)
+        return head
+
     def _read_new(self, piece: bytes) -> Head:
         """A small head that came whole."""
         head = self._take_in(piece)
@@ -157,6 +168,7 @@ class HeadReader:
 
     def _take_in(self, piece: bytes) -> Head | None:
         self.fed_bytes += len(piece)
+        self.again_bytes = 0
         self._feed(piece)
         if self.fed_bytes > self._small_bytes:
             self._check_sizes()

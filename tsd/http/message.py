@@ -5,7 +5,7 @@ How requests are read is told in head.py and body.py; when answers leave, in ans
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
 
@@ -58,6 +58,9 @@ class Carrier(Protocol):
     def read_body(self, request: Request) -> None:
         """The request has said where its body goes."""
 
+    def read_on(self) -> None:
+        """A body that came with its head has found its place."""
+
     def ready(self, request: Request) -> None:
         """The request has something to write."""
 
@@ -78,36 +81,83 @@ class Head:
     expects_continue: bool = False
     # The client wants the connection closed after the answer.
     is_last: bool = False
+    # What the application found out about it, for requests that have the same head: it is called
+    # with each of them, and says whether it still holds. http/ only keeps it.
+    meaning: Meaning | None = field(default=None, compare=False)
+
+
+Meaning = Callable[["Request"], bool]
 
 
 class Request:
     """One request. Its headers are there from the start, its body when `receive` says so."""
 
-    # Defaults stand in the class: setting all of them on each request would cost a microsecond.
-    body: bytes | bytearray | memoryview = b""
-    on_disconnect: Callable[[], None] | None = None
+    # What every request has stands in slots, the rest in the class until it is set: to fill a
+    # dictionary for each request would cost twice as much.
+    __slots__ = (
+        *("__dict__", "_carrier", "accepted_at", "answer", "body", "head", "is_whole"),
+        "on_disconnect",
+    )
+
+    answer: Response | None
+    body: bytes | bytearray | memoryview
+    on_disconnect: Callable[[], None] | None
     # Adds to the answer what a door says in all of its answers.
     finish: Callable[[Response], None] | None = None
     # The rest is kept for the connection.
     is_gone = False
+    is_last = False
     # The client may be told to send the body that it holds back.
     is_permitted = False
     then: Callable[[Request], None] | None = None
     room: memoryview | None = None
     limit: int | None = None
-    answer: Response | None = None
     streamed: Stream | None = None
 
-    def __init__(self, carrier: Carrier, head: Head, accepted_at: float) -> None:
+    def __init__(
+        self, carrier: Carrier, head: Head, accepted_at: float, body: bytes | None = None
+    ) -> None:
+        """`body`: all of it, where it came with the head."""
         self._carrier = carrier
-        self.origin = carrier.origin
-        self.method = head.method
-        self.path = head.path
-        self.headers = head.headers
-        self.content_length = head.content_length
         self.head = head
-        self.is_last = head.is_last
         self.accepted_at = accepted_at
+        self.body = body or b""
+        # All of the body is here, and nobody has taken it yet.
+        self.is_whole = body is not None
+        self.answer = None
+        self.on_disconnect = None
+        if head.is_last:
+            self.is_last = True
+
+    @property
+    def origin(self) -> Origin:
+        """Who is at the other end."""
+        return self._carrier.origin
+
+    @property
+    def method(self) -> str:
+        """As it came: methods are in capital letters."""
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        """What stands before the `?`, as it came."""
+        return self.head.path
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names and values, in their order; nobody changes the list."""
+        return self.head.headers
+
+    @property
+    def content_length(self) -> int | None:
+        """The bytes of the body; None: not known before its end."""
+        return self.head.content_length
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its body is here and waits for a place."""
+        return self.is_whole and self.answer is None and len(self.body) > 0
 
     @property
     def target(self) -> bytes:
@@ -122,7 +172,7 @@ class Request:
     @property
     def door(self) -> str:
         """The name of the listener that accepted it."""
-        return self.origin.door
+        return self._carrier.origin.door
 
     @property
     def remote(self) -> str:
@@ -155,9 +205,16 @@ class Request:
         if room is not None and room.nbytes != self.content_length:
             raise ValueError(f"a room of {room.nbytes} bytes for a body of {self.content_length}")
         self.then, self.room, self.limit = then, room, limit
-        if self.content_length == 0:
+        if self.is_gone:
+            return
+        if self.is_whole and (limit is None or len(self.body) <= limit):
+            self.is_whole = False
+            if room is not None:
+                room[:] = self.body
+                self.body = room
             then(self)
-        elif not self.is_gone:
+            self._carrier.read_on()
+        else:
             self._carrier.read_body(self)
 
     def respond(self, response: Response) -> None:

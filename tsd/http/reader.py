@@ -78,7 +78,10 @@ class RequestReader:
         if self.incoming is not None:
             return self.incoming.then is not None or self.body is not None
         answers = self._answers
-        return not answers.is_paused and len(answers.waiting) < self._limits.max_pipelined
+        waiting = answers.waiting
+        if waiting and waiting[-1].is_held:
+            return False
+        return not answers.is_paused and len(waiting) < self._limits.max_pipelined
 
     def is_too_slow(self, pace: Pace, now: float) -> bool:
         """Whether more of what has begun should be there by now."""
@@ -102,6 +105,18 @@ class RequestReader:
         if not self.is_deaf:
             self.held = data[position:]
 
+    def again(self, data: bytes) -> Request | None:
+        """The short way of the usual: the same head as before with all of its body, and no more.
+
+        The caller has made sure that nothing else has begun."""
+        heads = self._heads
+        if len(data) != heads.again_bytes or not data.startswith(heads.last_piece):
+            return None
+        head = heads.last_head
+        assert head is not None
+        body = data[len(heads.last_piece) :]
+        return Request(self._carrier, head, self._clock(), body)
+
     def begin(self, data: bytes, position: int) -> int:
         """Read a head, and a small body if it came with it; returns where that ended."""
         heads = self._heads
@@ -110,15 +125,19 @@ class RequestReader:
         position, head = heads.read(data, position)
         if head is None:
             return position
+        length = head.content_length
+        if length is not None and position + length <= len(data):
+            stop = position + length
+            self.is_deaf = head.is_last
+            request = Request(self._carrier, head, self.head_since, data[position:stop])
+            self._answers.waiting.append(request)
+            self._handler(request)
+            return stop
         request = Request(self._carrier, head, self.head_since)
         self._answers.waiting.append(request)
-        if head.content_length == 0:
-            self.is_deaf = head.is_last
-            self._handler(request)
-            return position
         self.incoming = request
         self._handler(request)
-        return self._take_whole_body(request, data, position)
+        return position
 
     def open_body(self) -> Body:
         """The body that is being read, from when its place is known."""
@@ -148,24 +167,6 @@ class RequestReader:
         """The client has gone."""
         self.stop()
         self._heads.close()
-
-    def _take_whole_body(self, request: Request, data: bytes, position: int) -> int:
-        """The short way of a small body that came with its head; else the loop goes on."""
-        if request.content_length is None or request.then is None:
-            return position
-        stop = position + request.content_length
-        if stop > len(data) or request is not self.incoming or self.body is not None:
-            return position
-        piece = data[position:stop]
-        if request.room is None:
-            request.body = piece
-        else:
-            request.room[:] = piece
-            request.body = request.room
-        self.incoming = None
-        self.is_deaf = request.is_last
-        request.then(request)
-        return stop
 
     def _complete_body(self) -> None:
         request, body = self.incoming, self.body

@@ -59,7 +59,6 @@ class Batcher:
             raise QueueFull(
                 f"{len(self.waiting)} jobs wait, the limit is {self.limits.max_waiting}"
             )
-        job.queued_at = time.monotonic()
         self.waiting.append(job)
         if not self._is_turning:
             self.wake()

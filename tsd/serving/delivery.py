@@ -20,7 +20,7 @@ from tsd.errors import (
 from tsd.ipc.layout import AnswerEntry, Outcome
 from tsd.ipc.segment import Slot
 from tsd.serving.arena import Arena
-from tsd.serving.job import AnswerPart, Batch, Job, JobAnswer, request_ids
+from tsd.serving.job import AnswerPart, Batch, Job, request_ids
 
 # Below this an answer is copied out of the segment and joined with its headers in one write.
 COPIED_BYTES = 262_144
@@ -42,6 +42,22 @@ class Delivery:
             except Exception:  # noqa: BLE001 (a bug of ours must not cost the others their answers)
                 self._log.exception("an answer could not be delivered")
 
+    def deliver_bodies(self, batch: Batch, bodies: Sequence[bytes]) -> None:
+        """The same for answers that are nothing but small bodies: most are."""
+        self._give_grant_back(batch)
+        for body, job in zip(bodies, batch.jobs, strict=True):
+            if job.slot is not None:
+                self._give_back_slot(job.slot)
+                job.slot = None
+            if job.is_done:
+                continue
+            job.is_done = True
+            batch.answered.append(job)
+            try:
+                job.answered(body)
+            except Exception:  # noqa: BLE001 (as above)
+                self._log.exception("an answer could not be delivered")
+
     def deliver_parts(self, batch: Batch, entries: Sequence[AnswerEntry]) -> None:
         """Pieces of the answers to some jobs of a batch."""
         jobs = {job.id: job for job in batch.jobs}
@@ -50,8 +66,8 @@ class Delivery:
             if job is None or entry.outcome is not Outcome.OK:
                 raise ProtocolError("a piece of an answer to no job of the batch")
             job.has_begun = True
-            if not job.is_done and job.on_part is not None:
-                job.on_part(job, AnswerPart(entry.status, entry.head, bytes(entry.body)))
+            if not job.is_done:
+                job.part_came(AnswerPart(entry.status, entry.head, bytes(entry.body)))
 
     def _deliver_one(self, batch: Batch, job: Job, entry: AnswerEntry) -> None:
         if job.slot is not None:
@@ -65,15 +81,22 @@ class Delivery:
             return
         job.is_done = True
         if not is_answer:
-            job.finish(job, self._error(batch, job, entry))
+            job.failed(self._error(batch, job, entry))
             return
+        batch.answered.append(job)
         body = entry.body if is_shared else bytes(entry.body)
         release = (lambda: self._count_read(batch)) if is_shared else None
-        job.finish(job, JobAnswer(entry.status, entry.head, body, release))
+        if job.on_head is not None:
+            job.on_head(entry.head)
+        job.answered(body, entry.status, entry.head, release)
 
     def _count_read(self, batch: Batch) -> None:
         batch.unread -= 1
-        if batch.unread == 0 and batch.grant is not None:
+        if batch.unread == 0:
+            self._give_grant_back(batch)
+
+    def _give_grant_back(self, batch: Batch) -> None:
+        if batch.grant is not None:
             self._answers.give_back(batch.grant)
             batch.grant = None
 
@@ -97,4 +120,4 @@ class Delivery:
 
     def _tell_unusable(self, job: Job, why: str) -> None:
         text = "a handler's answer cannot be sent: %s"
-        self._log.error(text, why, request_id=job.request_id, code="bad_output")
+        self._log.error(text, why, request_id=request_ids([job]), code="bad_output")

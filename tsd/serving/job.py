@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import NamedTuple
 
 from tsd.errors import TsdError
+from tsd.ipc.layout import write_head
 from tsd.ipc.segment import Slot
+from tsd.metrics import Asked
 
 LOGGED_IDS = 128
 
-
-class JobAnswer(NamedTuple):
-    """What the handler gave for one job.
-
-    `head` is an answer's head block (layout.py). Where `body` lies in shared memory, `release`
-    must be called once it has been sent."""
-
-    status: int
-    head: bytes
-    body: bytes | memoryview
-    release: Callable[[], None] | None = None
+job_ids = count(1)
+"""Numbers for the jobs of this daemon, whatever door they came by."""
 
 
 class AnswerPart(NamedTuple):
@@ -35,70 +29,84 @@ class AnswerPart(NamedTuple):
     body: bytes
 
 
-Finish = Callable[["Job", JobAnswer | TsdError], None]
-OnPart = Callable[["Job", AnswerPart], None]
+class Job(ABC):
+    """One inference that a request asked for. Whoever asks extends this, and gets one outcome.
 
+    The bytes lie in a slot of the request arena, or, when `slot` is None, in `body`. `fields`:
+    what of the head block follows the request id; jobs with equal ones best share one object."""
 
-class Job:
-    """One inference that a request asked for. Its one outcome goes to `finish`.
-
-    The bytes lie in a slot of the request arena, or, when `slot` is None, in `body`. Pieces of
-    the answer go to `on_part` before; without it they are dropped."""
-
+    # What every job has stands in slots, the rest in the class until it is set.
     __slots__ = (
-        "attempts",
-        "body",
-        "deadline",
-        "finish",
-        "has_begun",
-        "head",
-        "id",
-        "is_alone",
-        "is_done",
-        "is_running",
-        "left_at",
-        "on_part",
-        "queued_at",
-        "sequence",
-        "slot",
+        *("__dict__", "accepted_at", "asked", "body", "deadline", "fields", "id", "is_done"),
+        *("is_running", "queued_at", "request_id", "slot"),
     )
+
+    # It is counted here with its answer; None: not at all.
+    asked: Asked | None
+    slot: Slot | None
+    sequence: str | None = None
+    # Told of the answer's head block before the answer goes on.
+    on_head: Callable[[bytes], None] | None = None
+    attempts = 0
+    is_alone = False
+    # A piece of the answer has gone out: no other worker can begin again.
+    has_begun = False
 
     def __init__(
         self,
-        job_id: int,
-        head: bytes,
+        request_id: bytes,
+        fields: bytes,
         body: bytes | bytearray | memoryview,
-        slot: Slot | None,
+        accepted_at: float,
         deadline: float,
-        finish: Finish,
     ) -> None:
-        self.id = job_id
-        self.head = head
+        self.id = next(job_ids)
+        self.request_id = request_id
+        self.fields = fields
         self.body = body
-        self.slot = slot
+        self.slot = None
+        # Instants of time.monotonic(); 0: not queued yet.
+        self.accepted_at = accepted_at
+        self.queued_at = 0.0
         self.deadline = deadline
-        self.finish = finish
-        self.on_part: OnPart | None = None
-        self.sequence: str | None = None
-        self.queued_at = self.left_at = 0.0
-        self.attempts = 0
-        self.is_alone = False
+        self.asked = None
         self.is_running = False
-        # A piece of the answer has gone out: no other worker can begin again.
-        self.has_begun = False
         self.is_done = False
 
-    @property
-    def request_id(self) -> str:
-        """The id that the client is told, and that log lines have."""
-        return self.head.partition(b"\0")[0].decode("latin-1")
+    def place(self, arena: memoryview, slot: Slot, body_bytes: int) -> memoryview:
+        """Take that slot of the request arena; the room in it for the body is what comes back."""
+        head = b"%b\0%b" % (self.request_id, self.fields)
+        self.slot = slot
+        self.body = write_head(arena, slot.offset, head, body_bytes)
+        return self.body
+
+    @abstractmethod
+    def answered(
+        self,
+        body: bytes | memoryview,
+        status: int = 200,
+        head: bytes = b"",
+        release: Callable[[], None] | None = None,
+    ) -> None:
+        """Its outcome: what the handler gave. `head`: an answer's head block (layout.py).
+
+        Where `body` lies in shared memory, `release` must be called once it has been sent."""
+
+    @abstractmethod
+    def failed(self, error: TsdError) -> None:
+        """Its outcome: why there is no answer."""
+
+    @abstractmethod
+    def part_came(self, part: AnswerPart) -> None:
+        """A piece of the answer, before the rest."""
 
 
 @dataclass(slots=True)
 class Batch:
     """Jobs that share one forward pass; `grant`: where their large answers may be written.
 
-    `unread`: answers that still lie in the grant; `has_asked`, `is_waiting`: for a larger one."""
+    `sent_at`: when it began, or gave a piece of an answer. `unread`: answers that still lie in the
+    grant; `has_asked`, `is_waiting`: for a larger one. `answered`: jobs that got their answer."""
 
     id: int
     jobs: list[Job]
@@ -108,8 +116,15 @@ class Batch:
     unread: int = 0
     has_asked: bool = False
     is_waiting: bool = False
+    answered: list[Job] = field(default_factory=list)
+    # When it left the queue.
+    left_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        """It leaves the queue and is sent at once; `sent_at` moves on."""
+        self.left_at = self.sent_at
 
 
 def request_ids(jobs: Iterable[Job]) -> str:
     """The ids of their requests, for a log line; of very many only the first."""
-    return ",".join(job.request_id for job in islice(jobs, LOGGED_IDS))
+    return ",".join(job.request_id.decode("latin-1") for job in islice(jobs, LOGGED_IDS))

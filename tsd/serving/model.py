@@ -45,7 +45,7 @@ CATCH_UP_S = 30.0
 log = get_logger()
 
 
-class ModelState(enum.Enum):
+class ModelState(enum.StrEnum):
     """`failed`: its workers die or cannot be loaded; trials go on behind it."""
 
     LOADING = "loading"
@@ -88,7 +88,6 @@ class Model:
             serving.deadline_s, description.response_timeout_s
         )
         self._loop = asyncio.get_running_loop()
-        self._open: dict[int, Job] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._watchers: list[asyncio.Future[None]] = []
         self._is_degraded = False
@@ -141,6 +140,12 @@ class Model:
 
     # The way of a prediction.
 
+    @property
+    def open_jobs(self) -> list[Job]:
+        """Those that wait or run, and have had no outcome."""
+        running = [job for batch in self.pool.running for job in batch.jobs]
+        return [job for job in (*self.batcher.waiting, *running) if not job.is_done]
+
     def check_open(self) -> None:
         """Raise at once where no request can be answered."""
         if self.state is ModelState.READY and self.pool.wanted:
@@ -156,7 +161,7 @@ class Model:
 
     def _check_ticket(self) -> None:
         """Where the model asks for it, only what a free worker begins at once is taken."""
-        if not self.description.needs_idle_worker or self._is_catching_up:
+        if self._is_catching_up:
             return
         # Those that came in this turn of the loop wait, too, though only for its end.
         if len(self.batcher.waiting) >= sum(room for _, room in self.pool.free_workers()):
@@ -168,15 +173,16 @@ class Model:
         self.arena.take(size, deadline, then)
 
     def submit(self, job: Job) -> None:
-        """Queue the job: its outcome goes to `job.finish`, unless this raises (as check_open)."""
+        """Queue the job, which then gets its outcome, unless this raises (as check_open)."""
         try:
-            self.check_open()
-            self._check_ticket()
+            if self.state is not ModelState.READY or not self.pool.wanted:
+                self.check_open()
+            if self.description.needs_idle_worker:
+                self._check_ticket()
             self.batcher.submit(job)
         except TsdError:
             self._release(job)
             raise
-        self._open[job.id] = job
         if self._sweep is None:
             self._start_sweep()
 
@@ -185,12 +191,12 @@ class Model:
         if job.is_done:
             return
         job.is_done = True
-        self._open.pop(job.id, None)
         if job.is_running:
             self.pool.cancel(job)
         else:
             self.batcher.remove_done()
             self._release(job)
+        self._tell_watchers()
 
     # The operator's verbs; see operations.py.
 
@@ -223,12 +229,12 @@ class Model:
             self._move(ModelState.DRAINING)
         try:
             async with asyncio.timeout(timeout_s):
-                while self._open:
+                while self.open_jobs:
                     await self._changed()
         except TimeoutError:
-            log.warning("drain timed out: %d requests fail", len(self._open), **self._about)
+            log.warning("drain timed out: %d requests fail", len(self.open_jobs), **self._about)
         self.pool.stop()
-        for job in list(self._open.values()):
+        for job in self.open_jobs:
             self._fail(job, Draining(f"Model {self.name} is being unregistered."))
         while self.pool.workers:
             await self._changed()
@@ -276,22 +282,23 @@ class Model:
 
     def _count_leaving(self, jobs: list[Job]) -> None:
         now = time.monotonic()
-        for job in jobs:
-            job.left_at = now
-            self.figures.queue_s.observe(now - job.queued_at)
+        self.figures.queue_s.observe_all([now - job.queued_at for job in jobs])
         self.figures.batch_rows.observe(len(jobs))
 
     def _on_free(self) -> None:
-        self.batcher.wake()
+        if self.batcher.waiting:
+            self.batcher.wake()
 
     def _on_batch(self, batch: Batch) -> None:
-        for job in batch.jobs:
-            self._open.pop(job.id, None)
-            if job.sequence is not None:
+        now = time.monotonic()
+        self.figures.count_answered(batch.answered, batch.left_at, now)
+        if self.description.is_stateful:
+            for job in batch.jobs:
                 self.batcher.finished(job)
         if self._is_catching_up and len(self.batcher.waiting) < self._bounds.max_waiting:
             self._bound_again()
-        self.figures.overhead_ms = 1000 * (time.monotonic() - batch.answered_at)
+        self.figures.overhead_ms = 1000 * (now - batch.answered_at)
+        self._tell_watchers()
 
     def _bound_again(self) -> None:
         """It has caught up, or has had its time."""
@@ -332,6 +339,9 @@ class Model:
         self._follow_pool()
         if self._sweep is None and self._needs_sweep():
             self._start_sweep()
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
         if self._watchers:
             watchers, self._watchers = self._watchers, []
             for watcher in watchers:
@@ -377,7 +387,7 @@ class Model:
         for job in hung:
             if not job.is_done:
                 self._fail(job, WorkerHung("Worker died."))
-        self._fail_late([j for j in self._open.values() if j.deadline <= now and not j.is_done])
+        self._fail_late([job for job in self.open_jobs if job.deadline <= now])
         self.batcher.remove_done()
         if self._needs_sweep():
             self._start_sweep()
@@ -395,15 +405,14 @@ class Model:
         """Whether anything here has a time by which it must have happened."""
         if self.state is ModelState.UNLOADED:
             return False
-        return bool(self._open or self.arena.has_waiters or self.pool.has_timeouts)
+        return bool(self.batcher.waiting or self.arena.has_waiters or self.pool.has_timeouts)
 
     def _fail(self, job: Job, error: TsdError) -> None:
         """An outcome that no worker gave. A running job's slot stays until its batch is back."""
         job.is_done = True
-        self._open.pop(job.id, None)
         if not job.is_running:
             self._release(job)
-        job.finish(job, error)
+        job.failed(error)
         self._on_change()
 
     def _fail_waiting(self) -> None:

@@ -167,6 +167,11 @@ class Pool:
             worker.cancel(job)
 
     @property
+    def running(self) -> list[Batch]:
+        """The batches that workers have."""
+        return [batch for worker in self.workers.values() for batch in worker.outstanding.values()]
+
+    @property
     def has_timeouts(self) -> bool:
         """Whether a start-up timeout or a response timeout is running."""
         return any(w.state is WorkerState.STARTING or w.outstanding for w in self.workers.values())
@@ -310,7 +315,6 @@ class Pool:
         self._events.on_batch(batch)
         if worker.is_serving:
             self._events.on_free()
-        self._events.on_change()
 
     def _on_exit(self, worker: WorkerHandle, orphans: list[Batch]) -> None:
         if worker in self._idle:

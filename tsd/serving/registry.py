@@ -10,9 +10,24 @@ from tsd.serving.model import Model
 
 
 @dataclass(slots=True)
+class Named:
+    """What a name, with a version or without one, stands for at present; None: for nothing."""
+
+    model: Model | None = None
+
+
+@dataclass(slots=True)
 class _Entry:
     default_version: str
     versions: dict[str, Model] = field(default_factory=dict)
+    # By the version that was asked for; None: whatever is the default.
+    named: dict[str | None, Named] = field(default_factory=dict)
+
+    def follow(self) -> None:
+        """Versions have come or gone, or another one is the default."""
+        for version, named in self.named.items():
+            named.model = self.versions.get(version or self.default_version)
+        self.named = {version: named for version, named in self.named.items() if named.model}
 
 
 class Registry:
@@ -39,6 +54,11 @@ class Registry:
             raise VersionNotFound(f"Model version: {version} does not exist for model: {name}")
         return model
 
+    def named(self, name: str, version: str | None = None) -> Named:
+        """As `find`, to be kept: the model in it is always the one that `find` would return."""
+        model = self.find(name, version)
+        return self._entry(name).named.setdefault(version, Named(model))
+
     def versions(self, name: str) -> list[Model]:
         """All versions of a model."""
         return list(self._entry(name).versions.values())
@@ -61,6 +81,7 @@ class Registry:
         self.check_free(model.name, model.version)
         entry = self._entries.setdefault(model.name, _Entry(model.version))
         entry.versions[model.version] = model
+        entry.follow()
 
     def check_removable(self, name: str, version: str | None) -> Model:
         """The model that may be removed; the default version goes last."""
@@ -77,6 +98,7 @@ class Registry:
         """Strike a version out."""
         entry = self._entries[model.name]
         del entry.versions[model.version]
+        entry.follow()
         if not entry.versions:
             del self._entries[model.name]
 
@@ -90,7 +112,9 @@ class Registry:
     def set_default(self, name: str, version: str) -> None:
         """Make a version the one that answers when none is named."""
         self.check_version(name, version)
-        self._entry(name).default_version = version
+        entry = self._entry(name)
+        entry.default_version = version
+        entry.follow()
 
     def set_default_if_known(self, name: str, version: str) -> None:
         """As `set_default`, for a version that may not have come back."""

@@ -11,14 +11,13 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
-from tsd.errors import BadRequest, QueueFull, TsdError
+from tsd.errors import BadRequest, QueueFull
 from tsd.ipc.layout import unpack_fields
 from tsd.models.description import SequenceSettings
 from tsd.serving.batcher import BatchLimits, leaves_at
-from tsd.serving.job import Finish, Job, JobAnswer
+from tsd.serving.job import Job
 from tsd.serving.worker_handle import WorkerHandle
 
 # A request for the model's description is of no sequence: it has this name, goes alone to any
@@ -95,7 +94,7 @@ class SequenceBatcher:
             raise QueueFull(f"{len(sequence.waiting)} requests of the sequence wait")
         job.queued_at = sequence.used_at = now
         if self._end_header:
-            job.finish = partial(self._finish, job.finish)
+            job.on_head = self._on_head
         sequence.waiting.append(job)
         self.wake()
 
@@ -128,12 +127,10 @@ class SequenceBatcher:
             if not sequence.takes_place:
                 self.end([sequence.id])
 
-    def _finish(self, finish: Finish, job: Job, outcome: JobAnswer | TsdError) -> None:
+    def _on_head(self, head: bytes) -> None:
         """Before the answer goes on: see which sequences it ends."""
-        if isinstance(outcome, JobAnswer) and outcome.head:
-            said = {name.lower(): value for name, value in unpack_fields(outcome.head)[1]}
-            self.end(said.get(self._end_header, b"").decode("latin-1").split(";"))
-        finish(job, outcome)
+        said = {name.lower(): value for name, value in unpack_fields(head)[1]}
+        self.end(said.get(self._end_header, b"").decode("latin-1").split(";"))
 
     def end(self, names: Iterable[str]) -> None:
         """The handler has ended these sequences: their places are free, unless more waits."""

@@ -7,57 +7,85 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from itertools import count
+from dataclasses import dataclass
 from uuid import uuid4
 
 from tsd.errors import NoRoom, TsdError
-from tsd.ipc.layout import NO_INPUTS, pack_fields, slot_bytes, write_head
+from tsd.ipc.layout import NO_INPUTS, head_bytes, pack_fields, slot_bytes
 from tsd.ipc.segment import Slot
-from tsd.serving.job import AnswerPart, Job, JobAnswer
+from tsd.serving.job import AnswerPart, Job
 from tsd.serving.model import Model
 from tsd.serving.sequences import DESCRIPTION_SEQUENCE
 
-job_ids = count(1)
-"""Numbers for the jobs of this daemon, whatever door they came by."""
+
+@dataclass(frozen=True, slots=True)
+class JobAnswer:
+    """What the handler gave for one job; see `Job.answered`."""
+
+    status: int
+    head: bytes
+    body: bytes | memoryview
+    release: Callable[[], None] | None = None
 
 
-class Submission:
-    """One job on its way. `on_end` is called once, perhaps before `start` returns."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who gets pieces of the answer, and how it ended: that once, perhaps at once."""
 
-    def __init__(
-        self,
-        model: Model,
-        head: bytes,
-        body: bytes,
-        deadline: float,
-        on_part: Callable[[AnswerPart], None] | None,
-        on_end: Callable[[JobAnswer | TsdError], None],
-    ) -> None:
+    on_end: Callable[[JobAnswer | TsdError], None]
+    on_part: Callable[[AnswerPart], None] | None = None
+
+
+class Submission(Job):
+    """One job on its way."""
+
+    __slots__ = ("_is_over", "_model", "_told")
+
+    def __init__(self, model: Model, fields: bytes, body: bytes, time_s: float, told: Told) -> None:
+        """`time_s`: how long its answer is waited for."""
+        now = time.monotonic()
+        super().__init__(str(uuid4()).encode("ascii"), fields, body, now, now + time_s)
         self._model = model
-        self._on_end = on_end
+        self._told = told
         self._is_over = False
-        self.job = Job(next(job_ids), head, body, None, deadline, self._finish)
-        if on_part is not None:
-            self.job.on_part = lambda _job, part: on_part(part)
 
     def start(self) -> None:
         """Queue it, as soon as there is room for it."""
-        model, job = self._model, self.job
+        model = self._model
         try:
             model.check_open()
         except TsdError as error:
-            self._end(error)
+            self.failed(error)
             return
-        if len(job.head) + len(job.body) <= model.inline_bytes:
+        size = head_bytes(self.request_id, self.fields)
+        if size + len(self.body) <= model.inline_bytes:
             self._submit()
         else:
-            size = slot_bytes(len(job.head), len(job.body))
-            model.take_slot(size, job.deadline, self._on_room)
+            model.take_slot(slot_bytes(size, len(self.body)), self.deadline, self._on_room)
 
     def cancel(self) -> None:
-        """Nobody waits for the answer any more; `on_end` is not called."""
+        """Nobody waits for the answer any more; nobody is told of it."""
         self._is_over = True
-        self._model.cancel(self.job)
+        self._model.cancel(self)
+
+    def answered(
+        self,
+        body: bytes | memoryview,
+        status: int = 200,
+        head: bytes = b"",
+        release: Callable[[], None] | None = None,
+    ) -> None:
+        """As of every job."""
+        self._end(JobAnswer(status, head, body, release))
+
+    def failed(self, error: TsdError) -> None:
+        """As of every job."""
+        self._end(error)
+
+    def part_came(self, part: AnswerPart) -> None:
+        """As of every job."""
+        if self._told.on_part is not None:
+            self._told.on_part(part)
 
     def _on_room(self, slot: Slot | None) -> None:
         if slot is None:
@@ -65,28 +93,21 @@ class Submission:
         elif self._is_over:
             self._model.arena.give_back(slot)
         else:
-            self._place(slot)
+            body = self.body
+            self.place(self._model.arena_view, slot, len(body))[:] = body
             self._submit()
 
-    def _place(self, slot: Slot) -> None:
-        job = self.job
-        room = write_head(self._model.arena_view, slot.offset, job.head, len(job.body))
-        room[:] = job.body
-        job.slot, job.body = slot, room
-
     def _submit(self) -> None:
+        self.queued_at = time.monotonic()
         try:
-            self._model.submit(self.job)
+            self._model.submit(self)
         except TsdError as error:
             self._end(error)
-
-    def _finish(self, _job: Job, outcome: JobAnswer | TsdError) -> None:
-        self._end(outcome)
 
     def _end(self, outcome: JobAnswer | TsdError) -> None:
         if not self._is_over:
             self._is_over = True
-            self._on_end(outcome)
+            self._told.on_end(outcome)
 
 
 async def ask_for_description(
@@ -96,13 +117,11 @@ async def ask_for_description(
 
     Raises the TsdError that the job ended with."""
     ended: asyncio.Future[JobAnswer | TsdError] = asyncio.get_running_loop().create_future()
-    head = pack_fields(
-        str(uuid4()).encode("ascii"), [*headers, (b"describe", b"True"), (NO_INPUTS, b"0")]
-    )
-    deadline = time.monotonic() + model.default_deadline_s
-    submission = Submission(model, head, b"", deadline, None, ended.set_result)
-    submission.job.is_alone = True
-    submission.job.sequence = DESCRIPTION_SEQUENCE
+    fields = pack_fields([*headers, (b"describe", b"True"), (NO_INPUTS, b"0")])
+    told = Told(ended.set_result)
+    submission = Submission(model, fields, b"", model.default_deadline_s, told)
+    submission.is_alone = True
+    submission.sequence = DESCRIPTION_SEQUENCE
     submission.start()
     try:
         outcome = await ended

@@ -16,14 +16,14 @@ from typing import Any
 
 from tsd.errors import ProtocolError, StartFailed
 from tsd.ipc.arguments import WorkerArguments
-from tsd.ipc.layout import Header, NoticeKind, unpack_header, unpack_text
+from tsd.ipc.layout import BATCHES, Header, NoticeKind, unpack_header, unpack_text
 from tsd.process import ExitStatus
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.worker_process import OnExit, OnNotice, WorkerProcess
 from tsd.settings import LogSettings
 
 # What counts once all ranks have said it.
-TOGETHER = (NoticeKind.READY, NoticeKind.ANSWERS)
+TOGETHER = (NoticeKind.READY, NoticeKind.ANSWERS, NoticeKind.BODIES)
 Words = tuple[Header, bytes]
 
 
@@ -125,7 +125,7 @@ class WorkerGroup:
     def send(self, notice: bytes) -> None:
         """Tell every rank. Raises as WorkerProcess."""
         kind = unpack_header(notice).kind
-        if kind is NoticeKind.BATCH:
+        if kind in BATCHES:
             self._unison.expect()
         if kind is NoticeKind.STOP and not self._unison.is_complete:
             # A rank that is done could leave one alone that still needs it.

@@ -22,6 +22,7 @@ from tsd.ipc.layout import (
     pack_batch,
     pack_notice,
     unpack_answers,
+    unpack_bodies,
     unpack_text,
 )
 from tsd.ipc.segment import Slot
@@ -40,7 +41,7 @@ SLOT_PADDING = 2 * BODY_ALIGNMENT
 log = get_logger()
 
 
-class WorkerState(enum.Enum):
+class WorkerState(enum.StrEnum):
     """`starting` until the worker says that it is ready; `stopping` takes no new batch."""
 
     STARTING = "starting"
@@ -257,24 +258,36 @@ class WorkerHandle:
 
     def _on_answers(self, header: Header, notice: bytes) -> None:
         batch = self._running_batch(header)
-        batch.answered_at = time.monotonic()
-        if header.rows != len(batch.jobs):
-            raise ProtocolError("answers to some jobs of a batch only")
         granted = (batch.grant.offset, batch.grant.size) if batch.grant else (0, 0)
         entries = unpack_answers(notice, header.rows, self._view, granted)
         if [entry.job_id for entry in entries] != [job.id for job in batch.jobs]:
             raise ProtocolError("answers to other jobs than those of the batch")
+        self._end(batch)
+        shared = [len(e.body) + len(e.head) + SLOT_PADDING for e in entries if e.is_shared]
+        self._usual_answer_bytes = max(shared, default=0)
+        self._delivery.deliver(batch, entries)
+        self._events.on_answers(self, batch)
+
+    def _on_bodies(self, header: Header, notice: bytes) -> None:
+        batch = self._running_batch(header)
+        bodies = unpack_bodies(notice, header.rows)
+        if len(bodies) != len(batch.jobs):
+            raise ProtocolError("answers to some jobs of a batch only")
+        self._end(batch)
+        self._usual_answer_bytes = 0
+        self._delivery.deliver_bodies(batch, bodies)
+        self._events.on_answers(self, batch)
+
+    def _end(self, batch: Batch) -> None:
+        """It is answered; the next one begins."""
+        batch.answered_at = time.monotonic()
         del self.outstanding[batch.id]
         self.batches += 1
         if not self.outstanding and self.state is WorkerState.BUSY:
             self._move(WorkerState.IDLE)
         if self.outstanding and not self.overlaps:
             # The next one begins now, not when it was sent ahead.
-            self.running[0].sent_at = time.monotonic()
-        shared = [len(e.body) + len(e.head) + SLOT_PADDING for e in entries if e.is_shared]
-        self._usual_answer_bytes = max(shared, default=0)
-        self._delivery.deliver(batch, entries)
-        self._events.on_answers(self, batch)
+            self.running[0].sent_at = batch.answered_at
 
     def _on_parts(self, header: Header, notice: bytes) -> None:
         batch = self._running_batch(header)
@@ -343,6 +356,7 @@ class WorkerHandle:
 
     _NOTICES: ClassVar = {
         NoticeKind.ANSWERS: _on_answers,
+        NoticeKind.BODIES: _on_bodies,
         NoticeKind.PARTS: _on_parts,
         NoticeKind.METRICS: _on_metrics,
         NoticeKind.NEED: _on_need,

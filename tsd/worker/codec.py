@@ -10,13 +10,13 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from tsd.errors import BadRequest
-from tsd.ipc.layout import INPUT, NO_INPUTS, PARAMETER, Outcome, RequestEntry, unpack_fields
+from tsd.ipc.layout import INPUT, NO_INPUTS, PARAMETER, Outcome, unpack_pairs
 from tsd.worker import json_text
 
 MAX_TRACEBACK_BYTES = 16_384
@@ -30,17 +30,19 @@ Headers = Sequence[tuple[str, str]]
 UNSAFE_IN_HEADER = re.compile(r"[\0\r\n]")
 
 
-@dataclass(slots=True)
-class DecodedRequest:
-    """One request of a batch; `body` may be a read-only view that ends with the batch."""
+class RequestHead(NamedTuple):
+    """What the fields of a head block say. One for all requests that have the same."""
 
-    request_id: str
     headers: list[tuple[str, str]]
-    body: Body
     # Of the query, before what the body says.
-    parameters: Sequence[tuple[str, bytes]] = ()
+    parameters: list[tuple[str, bytes]]
     # Names and sizes of what the body is made of; None: the body is as HTTP brought it.
-    inputs: Sequence[tuple[str, int]] | None = None
+    inputs: list[tuple[str, int]] | None
+    content_type: str
+    # As TorchServe: letter case counts, but for one of the two forms, and so does a blank.
+    media_type: str
+    # Where the body is all that there is, and no form: the types of the only input.
+    media_types: dict[str, str] | None
 
 
 @dataclass(slots=True)
@@ -51,9 +53,20 @@ class Answer:
     outcome: Outcome
     status: int = 200
     reason: str = ""
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    headers: Headers = ()
     body: Body = b""
     message: str = ""
+
+
+class Bodies(list[Body]):
+    """The answers of a batch that are nothing but bodies: what most handlers give."""
+
+
+def answers_with(answers: Bodies | list[Answer]) -> list[Answer]:
+    """The same as answers, whatever they are."""
+    if isinstance(answers, Bodies):
+        return [Answer(Outcome.OK, body=body) for body in answers]
+    return answers
 
 
 class FormField(NamedTuple):
@@ -64,24 +77,16 @@ class FormField(NamedTuple):
     data: Body
 
 
-def decode(entry: RequestEntry) -> DecodedRequest:
-    """What a descriptor and its bytes say; the body stays where it is."""
-    request_id, _, fields = entry.head.partition(b"\0")
-    is_common = len(fields) <= REMEMBERED_HEAD_BYTES
-    headers, parameters, inputs = (_remembered_head if is_common else _head)(fields)
-    return DecodedRequest(request_id.decode("ascii"), headers, entry.body, parameters, inputs)
+def head_of(fields: bytes) -> RequestHead:
+    """What the fields of a head block say."""
+    return (_remembered_head if len(fields) <= REMEMBERED_HEAD_BYTES else _head)(fields)
 
 
-Head = tuple[list[tuple[str, str]], list[tuple[str, bytes]], list[tuple[str, int]] | None]
-
-
-def _head(fields: bytes) -> Head:
-    """Headers, parameters, inputs."""
-    _, pairs = unpack_fields(b"\0" + fields) if fields else (b"", [])
+def _head(fields: bytes) -> RequestHead:
     headers: list[tuple[str, str]] = []
     parameters: list[tuple[str, bytes]] = []
     inputs: list[tuple[str, int]] | None = None
-    for name, value in pairs:
+    for name, value in unpack_pairs(fields):
         if name.startswith(PARAMETER):
             parameters.append((name[1:].decode(errors="replace"), value))
         elif name.startswith(INPUT):
@@ -90,26 +95,31 @@ def _head(fields: bytes) -> Head:
                 inputs.append((name[1:].decode(errors="replace"), int(value)))
         else:
             headers.append((name.decode("latin-1"), value.decode("latin-1")))
-    return headers, parameters, inputs
+    content_type = header_value(headers, "content-type")
+    media_type = content_type.partition(";")[0]
+    is_plain = inputs is None and not parameters and _form(media_type.strip()) is None
+    types = {"body": media_type} if is_plain else None
+    return RequestHead(headers, parameters, inputs, content_type, media_type, types)
 
 
-# A client sends the same headers again and again; nobody changes the lists.
+# A client sends the same headers again and again; nobody changes what is in them.
 _remembered_head = lru_cache(maxsize=256)(_head)
 
 
 def decoded_row(
-    request: DecodedRequest, *, decode_input: bool = True
+    head: RequestHead, body: Body, *, decode_input: bool = True
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row that a handler gets, and the media type of each of its values.
 
     Values are the handler's own: nothing of the body is kept. BadRequest for a broken form."""
-    if request.inputs is not None:
-        return _named_inputs(request.inputs, request.body)
-    if not request.parameters:
-        return handler_input(request.headers, request.body, decode_input=decode_input)
-    row: dict[str, Any] = {name: bytearray(value) for name, value in request.parameters}
+    if head.media_types is not None:
+        value = _value(head.media_type, body) if decode_input else bytearray(body)
+        return {"body": value}, head.media_types
+    if head.inputs is not None:
+        return _named_inputs(head.inputs, body)
+    row: dict[str, Any] = {name: bytearray(value) for name, value in head.parameters}
     media_types = dict.fromkeys(row, "")
-    of_body = handler_input(request.headers, request.body, decode_input=decode_input)
+    of_body = handler_input(head, body, decode_input=decode_input)
     return row | of_body[0], media_types | of_body[1]
 
 
@@ -125,19 +135,16 @@ def _named_inputs(
 
 
 def handler_input(
-    headers: Headers, body: Body, *, decode_input: bool = True
+    head: RequestHead, body: Body, *, decode_input: bool = True
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row that a body becomes, and the media type of each of its values."""
-    content_type = header_value(headers, "content-type")
-    # As TorchServe: letter case counts, but for one of the two forms, and so does a blank.
-    media_type = content_type.partition(";")[0]
-    fields = _form(media_type.strip())
+    fields = _form(head.media_type.strip())
     if fields is None:
-        value = _value(media_type, body) if decode_input else bytearray(body)
-        return {"body": value}, {"body": media_type}
+        value = _value(head.media_type, body) if decode_input else bytearray(body)
+        return {"body": value}, {"body": head.media_type}
     row: dict[str, Any] = {}
     media_types: dict[str, str] = {}
-    for name, part_type, data in fields(content_type, bytes(body)):
+    for name, part_type, data in fields(head.content_type, bytes(body)):
         row[name] = _value(part_type, data) if decode_input else bytearray(data)
         media_types[name] = part_type
     return row, media_types
@@ -168,10 +175,10 @@ def header_value(headers: Headers, name: str) -> str:
 
 def encode(result: Any) -> Body:
     """The body for one result of a handler; TypeError or ValueError for what cannot be sent."""
-    if isinstance(result, list | dict):
-        return json_text.dumps(result)
-    if isinstance(result, bytes | bytearray):
+    if isinstance(result, (bytes, bytearray)):
         return result
+    if isinstance(result, (list, dict)):
+        return json_text.dumps(result)
     if isinstance(result, str):
         return result.encode()
     # A result can only be a tensor where torch was imported: codec itself works without.

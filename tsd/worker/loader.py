@@ -12,20 +12,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tsd.errors import BadRequest
+from tsd.ipc.layout import RequestEntry
 from tsd.worker import codec
-from tsd.worker.codec import Answer, DecodedRequest
+from tsd.worker.codec import Answer, Bodies
 
 if TYPE_CHECKING:
     # At run time imported by `load`: `ts` is registered after this module is imported.
     from ts.context import Context, RequestProcessor
 
 Handle = Callable[[Any, Any], Any]
+Inputs = dict[str, Any]
+MediaTypes = dict[str, str]
 
 PREDICTION_METRIC = "PredictionTime"
 
@@ -51,47 +53,71 @@ class LoadArguments:
     metrics_lines: bool = False
 
 
-class Row(NamedTuple):
-    """One request as its handler gets it. (A tuple: one is made for each request.)"""
+class Row:
+    """One request as its handler gets it, and what the handler says of its answer."""
 
-    request_id: str
-    inputs: dict[str, Any]
-    processor: RequestProcessor
+    __slots__ = ("_body_bytes", "_head", "_media_types", "_processor", "inputs", "request_id")
+
+    def __init__(
+        self, entry: RequestEntry, head: codec.RequestHead, inputs: Inputs, media_types: MediaTypes
+    ) -> None:
+        self.request_id = entry.request_id.decode("ascii")
+        self.inputs = inputs
+        self._head = head
+        self._media_types = media_types
+        self._body_bytes = len(entry.body)
+        self._processor: RequestProcessor | None = None
+
+    @property
+    def processor(self) -> RequestProcessor:
+        """Its headers, and the status and headers of its answer; made on first use."""
+        if self._processor is None:
+            from ts.context import RequestProcessor
+
+            self._processor = RequestProcessor(None, self._read_headers)
+        return self._processor
+
+    def go_on(self) -> None:
+        """The same request in the next step: its headers, no inputs, nothing said about it."""
+        self.inputs = {}
+        self._processor = self.processor.without_answer()
+
+    def _read_headers(self) -> dict[str, Any]:
+        length = self._body_bytes if self._head.inputs is None else None
+        return codec.request_headers(self._head.headers, self._media_types, length)
 
 
 class LoadedModel:
     """A handler with its context. Batches go through `run`; overlapping.py uses the steps of it."""
 
     def __init__(self, handle: Handle, context: Context, *, decode_input: bool = True) -> None:
-        from ts.context import RequestProcessor
-
         self.handle = handle
         self.context = context
         self.decode_input = decode_input
-        self._processor = RequestProcessor
 
-    def run(self, requests: Sequence[DecodedRequest]) -> list[Answer]:
+    def run(self, entries: Sequence[RequestEntry]) -> Bodies | list[Answer]:
         """One answer for each request, in order, whatever the handler does."""
         rows: list[Row] = []
         refused: dict[int, Answer] = {}
-        for place, request in enumerate(requests):
-            row = self.row(request)
+        for place, entry in enumerate(entries):
+            row = self.row(entry)
             if isinstance(row, Row):
                 rows.append(row)
             else:
                 refused[place] = row
+        if not refused:
+            return self._run_rows(rows)
         answers = self._run_rows(rows) if rows else []
-        return _woven(answers, refused) if refused else answers
+        return _woven(codec.answers_with(answers), refused)
 
-    def row(self, request: DecodedRequest) -> Row | Answer:
+    def row(self, entry: RequestEntry) -> Row | Answer:
         """The request decoded, or the answer that refuses it."""
+        head = codec.head_of(entry.fields)
         try:
-            inputs, media_types = codec.decoded_row(request, decode_input=self.decode_input)
+            inputs, types = codec.decoded_row(head, entry.body, decode_input=self.decode_input)
         except BadRequest as error:
             return codec.refused(error, error.status)
-        length = None if request.inputs is not None else len(request.body)
-        read = partial(codec.request_headers, request.headers, media_types, length)
-        return Row(request.request_id, inputs, self._processor(None, read))
+        return Row(entry, head, inputs, types)
 
     def call(self, rows: Sequence[Row], context: Context) -> Any:
         """What the handler returns, its time measured; raises what it raises."""
@@ -111,16 +137,25 @@ class LoadedModel:
         _measure(began_at, context)
         return results
 
-    def _run_rows(self, rows: Sequence[Row]) -> list[Answer]:
+    def _run_rows(self, rows: Sequence[Row]) -> Bodies | list[Answer]:
         try:
             results = self.call(rows, self.context)
         except Exception as error:  # noqa: BLE001 (a handler may raise anything)
             return failed(error, len(rows))
-        return answers_of(results, rows)
+        return self._bodies(results, len(rows)) or answers_of(results, rows)
+
+    def _bodies(self, results: Any, count: int) -> Bodies | None:
+        """What the handler returned, if it has said nothing else about any of the answers."""
+        if not isinstance(results, list) or len(results) != count or self.context.has_processors:
+            return None
+        try:
+            return Bodies(map(codec.encode, results))
+        except Exception:  # noqa: BLE001 (a result may be anything: the others are looked at again)
+            return None
 
 
 def _begin(rows: Sequence[Row], context: Context) -> None:
-    context.begin_batch([row.request_id for row in rows], [row.processor for row in rows])
+    context.begin_batch([row.request_id for row in rows], lambda: [row.processor for row in rows])
 
 
 def _measure(began_at: float, context: Context) -> None:

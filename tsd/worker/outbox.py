@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from tsd.ipc import channel as wire
@@ -26,13 +26,14 @@ from tsd.ipc.layout import (
     body_offset,
     inline_limit,
     pack_answers,
+    pack_bodies,
     pack_notice,
     pack_text,
     slot_bytes,
     unpack_header,
     write_head,
 )
-from tsd.worker.codec import Answer
+from tsd.worker.codec import Answer, Bodies, answers_with
 
 # What was measured goes to the daemon this often, and a little later than what it belongs to.
 METRICS_S = 0.1
@@ -63,10 +64,17 @@ class Outbox:
             return None
 
     def send_answers(
-        self, batch_id: int, grant: tuple[int, int], answers: Iterable[tuple[int, Answer]]
+        self,
+        batch_id: int,
+        grant: tuple[int, int],
+        jobs: Sequence[int],
+        answers: Bodies | list[Answer],
     ) -> None:
-        """Give a batch back: job ids with their answers. `grant`: offset and bytes of its slot."""
-        packed = [self._pack(job_id, answer) for job_id, answer in answers]
+        """Give a batch back: the answers to its jobs. `grant`: offset and bytes of its slot."""
+        if isinstance(answers, Bodies) and max(map(len, answers)) <= inline_limit(len(answers)):
+            self._send(pack_bodies(batch_id, answers))
+            return
+        packed = list(map(self._pack, jobs, answers_with(answers)))
         self._send(pack_answers(batch_id, self._place(batch_id, grant, packed)))
 
     def send_part(self, batch_id: int, job_id: int, answer: Answer) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tsd.ipc.layout import (
+    BATCHES,
     Header,
     NoticeKind,
     Outcome,
@@ -19,7 +20,7 @@ from tsd.ipc.layout import (
     unpack_header,
 )
 from tsd.worker import codec, printing
-from tsd.worker.codec import Answer, decode
+from tsd.worker.codec import Answer, answers_with
 from tsd.worker.loader import LoadedModel, Row, answers_of, failed
 from tsd.worker.outbox import METRICS_S, MetricsSender, Outbox
 from tsd.worker.parts import PartSender
@@ -76,17 +77,16 @@ class ContinuousRunner:
         if header.kind == NoticeKind.CANCEL and header.batch_id in self._running:
             del self._running[header.batch_id]
             self._answer(header.batch_id, CANCELLED)
-        elif header.kind == NoticeKind.BATCH:
-            for entry in unpack_batch(notice, header.rows, self._arena):
+        elif header.kind in BATCHES:
+            for entry in unpack_batch(notice, header, self._arena):
                 self._begin(entry)
 
     def _begin(self, entry: RequestEntry) -> None:
-        request = decode(entry)
-        if DESCRIBE in request.headers:
+        if DESCRIBE in codec.head_of(entry.fields).headers:
             # No job of the batch: its handler would take it for one.
-            self._answer(entry.job_id, self._model.run([request])[0])
+            self._answer(entry.job_id, answers_with(self._model.run([entry]))[0])
             return
-        row = self._model.row(request)
+        row = self._model.row(entry)
         if isinstance(row, Row):
             self._running[entry.job_id] = row
         else:
@@ -94,28 +94,28 @@ class ContinuousRunner:
 
     def _step(self) -> None:
         jobs, rows = list(self._running), list(self._running.values())
-        self._parts.begin({row.request_id: (job, job) for job, row in self._running.items()})
-        printing.about_batch([row.request_id for row in rows])
+        places = {row.request_id: (job, job) for job, row in self._running.items()}
+        self._parts.begin(lambda: places)
+        printing.about_batch(lambda: [row.request_id for row in rows])
         try:
             results = self._model.call(rows, self._model.context)
             _apply(self._model.context.stopping_criteria, results, rows)
             answers = answers_of(results, rows)
         except Exception as error:  # noqa: BLE001 (a handler may raise anything)
             answers = failed(error, len(rows))
-        printing.about_batch(())
+        printing.about_batch(tuple)
         self._parts.end()
         for job, row, answer in zip(jobs, rows, answers, strict=True):
             if answer.outcome is Outcome.OK and _goes_on(row):
                 self._outbox.send_part(job, job, answer)
-                # The same request in the next step: its headers, and no inputs.
-                self._running[job] = Row(row.request_id, {}, row.processor.without_answer())
+                row.go_on()
             else:
                 del self._running[job]
                 self._answer(job, answer)
         self._metrics.send_if_due()
 
     def _answer(self, job: int, answer: Answer) -> None:
-        self._outbox.send_answers(job, NO_GRANT, [(job, answer)])
+        self._outbox.send_answers(job, NO_GRANT, [job], [answer])
 
 
 def _apply(criteria: Sequence[Criterion] | None, results: Any, rows: Sequence[Row]) -> None:
@@ -168,13 +168,13 @@ class AsyncRunner:
                 self._stop_if_done()
             elif header.kind == NoticeKind.CANCEL and header.batch_id in self._calls:
                 self._calls[header.batch_id].cancel()
-            elif header.kind == NoticeKind.BATCH:
-                for entry in unpack_batch(notice, header.rows, self._arena):
+            elif header.kind in BATCHES:
+                for entry in unpack_batch(notice, header, self._arena):
                     self._begin(entry)
 
     def _begin(self, entry: RequestEntry) -> None:
         # Before the first await: the body's memory is not ours for longer than this notice.
-        row = self._model.row(decode(entry))
+        row = self._model.row(entry)
         call = asyncio.get_running_loop().create_task(self._run(entry.job_id, row))
         self._calls[entry.job_id] = call
         call.add_done_callback(lambda call: self._end(entry.job_id, call))
@@ -199,7 +199,7 @@ class AsyncRunner:
     def _end(self, job: int, call: asyncio.Task[Answer]) -> None:
         del self._calls[job]
         answer = CANCELLED if call.cancelled() else call.result()
-        self._outbox.send_answers(job, NO_GRANT, [(job, answer)])
+        self._outbox.send_answers(job, NO_GRANT, [job], [answer])
         # What came while a grant was waited for is in no descriptor any more.
         self._on_readable()
         self._stop_if_done()
@@ -211,7 +211,7 @@ class AsyncRunner:
         # Calls overlap, so each has a context of its own; what the handler keeps in it is shared.
         context = copy.copy(self._model.context)
         context.part_sender = PartSender(self._outbox)
-        context.part_sender.begin({row.request_id: (job, job)})
+        context.part_sender.begin(lambda: {row.request_id: (job, job)})
         try:
             results = await self._model.call_async([row], context)
         except Exception as error:  # noqa: BLE001 (a handler may raise anything)

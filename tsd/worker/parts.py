@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tsd.worker import codec
@@ -20,18 +20,19 @@ class PartSender:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        # By request id: the batch, and the job in it.
-        self.places: Places = {}
+        # By request id: the batch, and the job in it; most handlers never send a piece.
+        self._find: Callable[[], Places] = dict
+        self._places: Places | None = None
         self._turn = threading.Lock()
 
-    def begin(self, places: Places) -> None:
+    def begin(self, find: Callable[[], Places]) -> None:
         """These requests run from now on."""
         with self._turn:
-            self.places = places
+            self._find, self._places = find, None
 
     def end(self) -> None:
         """They are about to be answered: what a thread of the handler sends later is dropped."""
-        self.begin({})
+        self.begin(dict)
 
     def send(
         self,
@@ -45,8 +46,10 @@ class PartSender:
         if len(results) != len(request_ids):
             raise ValueError(f"{len(results)} results for {len(request_ids)} requests")
         with self._turn:
+            if self._places is None:
+                self._places = self._find()
             for place, result in enumerate(results):
-                found = self.places.get(request_ids[place])
+                found = self._places.get(request_ids[place])
                 if found is not None:
                     self._outbox.send_part(*found, piece(result, processors[place]))
 

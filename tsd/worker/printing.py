@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
 from tsd.ipc.lines import LEVELS, pack_line
@@ -29,12 +29,13 @@ _of_call: ContextVar[Sequence[str]] = ContextVar("requests of a call", default=(
 class _Batch:
     """The requests of the batch that runs."""
 
-    request_ids: Sequence[str] = ()
+    # Asked for only when something is printed.
+    find_ids: Callable[[], Sequence[str]] = tuple
 
 
-def about_batch(request_ids: Sequence[str]) -> None:
+def about_batch(find_ids: Callable[[], Sequence[str]]) -> None:
     """From here on, and in every thread, lines are about these requests; none: about none."""
-    _Batch.request_ids = request_ids
+    _Batch.find_ids = staticmethod(find_ids)
 
 
 def about_call(request_id: str) -> None:
@@ -134,4 +135,4 @@ def shortened(text: str, limit: int) -> str:
 
 
 def _request_ids() -> Sequence[str]:
-    return _of_call.get() or _Batch.request_ids
+    return _of_call.get() or _Batch.find_ids()

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.layout import NoticeKind, Outcome, pack_notice
-from tsd.worker.codec import Answer
+from tsd.worker.codec import Answer, Bodies, answers_with
 from tsd.worker.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -74,10 +74,14 @@ class FollowerOutbox(Outbox):
     """The way back of every rank but 0: it says when it is done. Its answers do not count."""
 
     def send_answers(
-        self, batch_id: int, grant: tuple[int, int], answers: Iterable[tuple[int, Answer]]
+        self,
+        batch_id: int,
+        grant: tuple[int, int],
+        jobs: Sequence[int],
+        answers: Bodies | list[Answer],
     ) -> None:
         """Say that the batch is done; what failed is for the log."""
-        for _, answer in answers:
+        for answer in answers_with(answers):
             if answer.outcome is not Outcome.OK and answer.message:
                 sys.stderr.write(answer.message.rstrip("\n") + "\n")
         self._send(pack_notice(NoticeKind.ANSWERS, batch_id))

@@ -24,6 +24,7 @@ from tsd import process
 from tsd.ipc import channel as wire
 from tsd.ipc.arguments import WorkerArguments
 from tsd.ipc.layout import (
+    BATCHES,
     Header,
     NoticeKind,
     RequestEntry,
@@ -33,7 +34,6 @@ from tsd.ipc.layout import (
     unpack_header,
 )
 from tsd.worker import printing
-from tsd.worker.codec import decode
 from tsd.worker.loader import LoadArguments, LoadedModel, load
 from tsd.worker.outbox import MetricsSender, Outbox, grant_of
 from tsd.worker.overlapping import AsyncRunner, ContinuousRunner
@@ -99,8 +99,8 @@ class Runner:
             header = unpack_header(notice)
             if header.kind == NoticeKind.STOP:
                 break
-            if header.kind == NoticeKind.BATCH:
-                self._answer(header, unpack_batch(notice, header.rows, self.arena))
+            if header.kind in BATCHES:
+                self._answer(header, unpack_batch(notice, header, self.arena))
         self._metrics.send()
 
     def _next_notice(self) -> bytes:
@@ -108,15 +108,15 @@ class Runner:
         return self.outbox.receive()
 
     def _answer(self, header: Header, entries: list[RequestEntry]) -> None:
-        requests = [decode(entry) for entry in entries]
-        jobs = [entry.job_id for entry in entries]
-        ids = [request.request_id for request in requests]
-        self._parts.begin(dict(zip(ids, ((header.batch_id, job) for job in jobs), strict=True)))
-        printing.about_batch(ids)
-        answers = self.model.run(requests)
-        printing.about_batch(())
+        self._parts.begin(
+            lambda: {e.request_id.decode("ascii"): (header.batch_id, e.job_id) for e in entries}
+        )
+        printing.about_batch(lambda: [entry.request_id.decode("ascii") for entry in entries])
+        answers = self.model.run(entries)
+        printing.about_batch(tuple)
         self._parts.end()
-        self.outbox.send_answers(header.batch_id, grant_of(header), zip(jobs, answers, strict=True))
+        jobs = [entry.job_id for entry in entries]
+        self.outbox.send_answers(header.batch_id, grant_of(header), jobs, answers)
 
 
 def _settle(

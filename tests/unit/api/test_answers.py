@@ -21,7 +21,7 @@ EVERY_ERROR = [
 def test_request_ids_are_random_uuids() -> None:
     ids = {new_request_id() for _ in range(1000)}
     assert len(ids) == 1000
-    assert all(UUID4.fullmatch(text) for text in ids)
+    assert all(UUID4.fullmatch(text.decode()) for text in ids)
 
 
 def test_json_is_printed_as_torchserve_does() -> None:
@@ -30,7 +30,7 @@ def test_json_is_printed_as_torchserve_does() -> None:
 
 
 def test_headers_stand_in_torchserves_order() -> None:
-    assert head("id", b"more: 1\r\n") == (
+    assert head(b"id", b"more: 1\r\n") == (
         b"x-request-id: id\r\n"
         b"Pragma: no-cache\r\n"
         b"Cache-Control: no-cache; no-store, must-revalidate, private\r\n"

@@ -12,11 +12,12 @@ from tests.unit.http.wire import Client
 from tsd.api.predictions import Predictions
 from tsd.api.routes import Router, Routes
 from tsd.errors import HandlerRaised, NoWorkers, PredictionRefused, QueueFull, TsdError
-from tsd.ipc.layout import body_offset, unpack_fields
+from tsd.ipc.layout import body_offset, unpack_pairs
 from tsd.ipc.segment import Slot, SlotAllocator
 from tsd.metrics import ModelFigures
-from tsd.serving.job import AnswerPart, Job, JobAnswer
-from tsd.serving.registry import Registry
+from tsd.serving.job import AnswerPart, Job
+from tsd.serving.model import Model
+from tsd.serving.registry import Named, Registry
 from tsd.settings import ServingSettings
 
 ARENA_BYTES = 1 << 20
@@ -62,9 +63,10 @@ class StandIn:
             self.waiting.append((size, then))
 
     def submit(self, job: Job) -> None:
-        if self.queue_trouble is not None:
+        trouble = self.trouble or self.queue_trouble
+        if trouble is not None:
             self.release(job)
-            raise self.queue_trouble
+            raise trouble
         self.jobs.append(job)
 
     def cancel(self, job: Job) -> None:
@@ -78,7 +80,8 @@ class StandIn:
     def finish(self, body: bytes = b"done", head: bytes = b"", status: int = 200) -> None:
         job = self.jobs.pop(0)
         self.release(job)
-        job.finish(job, JobAnswer(status, head, body))
+        job.answered(body, status, head)
+        self.figures.count_answered([job], 0.0, 1.0)
 
 
 class Scene:
@@ -86,12 +89,12 @@ class Scene:
 
     def __init__(self) -> None:
         self.model = StandIn()
-        model = self.model
+        self.named = named = Named(cast(Model, self.model))
 
         class Book:
-            def find(self, name: str, version: str | None = None) -> StandIn:
+            def named(self, name: str, version: str | None = None) -> Named:
                 assert (name, version) in (("m", None), ("m", "1.0"))
-                return model
+                return named
 
         predictions = Predictions(cast(Registry, Book()), ServingSettings())
         self.client = Client(Router({"http": [Routes(predictions.routes)]}).handle)
@@ -119,8 +122,9 @@ def test_a_body_of_any_size_becomes_a_job_and_its_answer_comes_back(size: int, p
     assert (job.slot is None) == (size <= 10)
     if job.slot is not None:
         view, offset = scene.model.arena_view, job.slot.offset
-        assert bytes(view[offset : offset + len(job.head)]) == job.head
-        begin = offset + body_offset(len(job.head))
+        head = job.request_id + b"\0" + job.fields
+        assert bytes(view[offset : offset + len(head)]) == head
+        begin = offset + body_offset(len(head))
         assert bytes(view[begin : begin + size]) == body
     scene.model.finish(b"answer")
     assert scene.answer.startswith(b"HTTP/1.1 200 \r\nx-request-id: ")
@@ -152,9 +156,9 @@ def test_the_worker_is_told_the_headers_and_what_the_path_says(
 ) -> None:
     scene = Scene()
     scene.post(path, b"x", "X-Mine: 1\r\n")
-    request_id, pairs = unpack_fields(scene.model.jobs[0].head)
-    assert len(request_id) == 36
-    assert pairs == [
+    job = scene.model.jobs[0]
+    assert len(job.request_id) == 36
+    assert unpack_pairs(job.fields) == [
         (b"Host", b"h"),
         (b"X-Mine", b"1"),
         (b"Content-Length", b"1"),
@@ -166,7 +170,7 @@ def test_the_worker_is_told_the_headers_and_what_the_path_says(
 def test_a_request_without_a_body_has_a_length_of_0() -> None:
     scene = Scene()
     scene.client.send(b"GET /predictions/m HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert (b"content-length", b"0") in unpack_fields(scene.model.jobs[0].head)[1]
+    assert (b"content-length", b"0") in unpack_pairs(scene.model.jobs[0].fields)
 
 
 @pytest.mark.parametrize("query", ["a=b%00explain%00True", "a%00b=c", "a=b%00c"])
@@ -214,8 +218,7 @@ def test_errors_of_the_worker_become_answers() -> None:
     ):
         scene = Scene()
         scene.post("/predictions/m", b"x")
-        job = scene.model.jobs[0]
-        job.finish(job, error)
+        scene.model.jobs[0].failed(error)
         assert scene.answer.startswith(b"HTTP/1.1 %d " % status)
 
 
@@ -277,9 +280,7 @@ def test_a_path_without_a_model_is_unknown() -> None:
 
 
 def part(scene: Scene, body: bytes, head: bytes = b"") -> None:
-    job = scene.model.jobs[0]
-    assert job.on_part is not None
-    job.on_part(job, AnswerPart(200, head, body))
+    scene.model.jobs[0].part_came(AnswerPart(200, head, body))
 
 
 def test_pieces_become_chunks_and_the_last_one_ends_them() -> None:
@@ -306,8 +307,7 @@ def test_an_error_after_the_first_piece_cuts_the_connection() -> None:
     scene = Scene()
     scene.post("/predictions/m", b"x")
     part(scene, b"one")
-    job = scene.model.jobs[0]
-    job.finish(job, HandlerRaised("Prediction failed"))
+    scene.model.jobs[0].failed(HandlerRaised("Prediction failed"))
     assert scene.answer.endswith(b"3\r\none\r\n")
     assert scene.client.wire.is_aborted
     assert scene.model.figures.errors == {"handler_raised": 1}
@@ -319,7 +319,7 @@ def test_pieces_for_a_client_that_has_gone_are_dropped() -> None:
     job = scene.model.jobs[0]
     scene.client.go()
     part(scene, b"one")
-    job.finish(job, JobAnswer(200, b"", b"last"))
+    job.answered(b"last")
     assert scene.model.cancelled == [job]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from tests.unit.serving.test_batcher import make_job
 from tsd.api import readings
 from tsd.metrics import ModelFigures
+from tsd.serving.job import Job
 
 
 def model(name: str, version: str, figures: ModelFigures, *ready_after_s: float | None) -> Any:
@@ -34,11 +36,14 @@ def test_every_answer_that_is_neither_2xx_nor_4xx_counts_as_5xx() -> None:
     assert read(answered={2: 1}) == {("Requests2XX", "Host"): 1}
 
 
+def asked_job(figures: ModelFigures) -> Job:
+    return make_job(1, accepted_at=0.0, queued_at=0.0, asked=figures.count_asked(None))
+
+
 def test_predictions_are_summed_by_the_version_that_was_asked_for() -> None:
     old, new = ModelFigures(), ModelFigures()
     for figures in (old, new):
-        figures.count_asked(None)
-        figures.answered(None, 0.002, 0.001)
+        figures.count_answered([asked_job(figures)], left_at=0.001, now=0.002)
     new.count_asked("2.0")
     found = read(model("m", "1.0", old), model("m", "2.0", new))
     assert found == {
@@ -53,8 +58,7 @@ def test_predictions_are_summed_by_the_version_that_was_asked_for() -> None:
 def test_the_queue_time_is_that_of_the_last_answer() -> None:
     first, last = ModelFigures(), ModelFigures()
     for figures, queue_s in ((first, 0.009), (last, 0.003)):
-        figures.count_asked(None)
-        figures.answered(None, 0.01, queue_s)
+        figures.count_answered([asked_job(figures)], left_at=queue_s, now=0.01)
     found = read(model("b", "1", last), model("a", "1", first))
     assert found["QueueTime", "Host"] == 3
 

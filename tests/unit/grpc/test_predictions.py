@@ -18,9 +18,9 @@ from tsd.errors import (
     TsdError,
 )
 from tsd.grpc.predictions import Asked, Predictions
-from tsd.ipc.layout import unpack_fields
+from tsd.ipc.layout import unpack_pairs
 from tsd.metrics import ModelFigures
-from tsd.serving.job import AnswerPart, Job, JobAnswer
+from tsd.serving.job import AnswerPart, Job
 from tsd.serving.model import Model
 from tsd.serving.registry import Registry
 
@@ -72,20 +72,22 @@ class OneModel:
 
 
 def say(job: Job, *pieces: bytes) -> None:
-    assert job.on_part is not None
     for piece in pieces:
-        job.on_part(job, AnswerPart(200, b"", piece))
+        job.part_came(AnswerPart(200, b"", piece))
 
 
-def end(job: Job, outcome: JobAnswer | TsdError) -> None:
+def end(job: Job, outcome: bytes | TsdError) -> None:
     job.is_done = True
-    job.finish(job, outcome)
+    if isinstance(outcome, TsdError):
+        job.failed(outcome)
+    else:
+        job.answered(outcome)
 
 
 def answering(*pieces: bytes, last: bytes) -> Callable[[Job], None]:
     def play(job: Job) -> None:
         say(job, *pieces)
-        end(job, JobAnswer(200, b"", last))
+        end(job, last)
 
     return play
 
@@ -125,7 +127,8 @@ def test_shared_memory_is_given_back_when_its_bytes_are_taken() -> None:
 
     def play(job: Job) -> None:
         shared = memoryview(bytearray(b"shared"))
-        end(job, JobAnswer(200, b"", shared, lambda: given_back.append("slot")))
+        job.is_done = True
+        job.answered(shared, release=lambda: given_back.append("slot"))
 
     assert run(taken(StandIn(play))) == [b"shared"]
     assert given_back == ["slot"]
@@ -137,7 +140,7 @@ def test_the_job_has_the_fields_and_the_clients_deadline() -> None:
     before = time.monotonic()
     run(taken(model, asked))
     (job,) = model.jobs
-    assert unpack_fields(job.head)[1] == [(b"<data", b"1")]
+    assert unpack_pairs(job.fields) == [(b"<data", b"1")]
     assert (bytes(job.body), job.sequence) == (b"x", "s")
     assert before + 5.0 <= job.deadline <= time.monotonic() + 5.0
     assert model.figures.asked["1.0"].requests == 1
@@ -184,7 +187,7 @@ def test_what_was_read_makes_room() -> None:
         pieces = predictions(model).pieces(ASKED)
         first = await anext(pieces)
         say(model.jobs[0], b"1234567890")
-        end(model.jobs[0], JobAnswer(200, b"", b"end"))
+        end(model.jobs[0], b"end")
         return first + b"".join([piece async for piece in pieces])
 
     assert run(read_while_it_comes()) == b"12345678901234567890end"

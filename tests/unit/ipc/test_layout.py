@@ -13,6 +13,7 @@ from tsd.ipc.layout import (
     MAX_BATCH_ROWS,
     NOTICE_BYTES,
     WIRE_VERSION,
+    Header,
     NoticeKind,
     Outcome,
     OutgoingAnswer,
@@ -21,28 +22,37 @@ from tsd.ipc.layout import (
     inline_limit,
     pack_answers,
     pack_batch,
+    pack_bodies,
     pack_fields,
     pack_notice,
     pack_text,
     slot_bytes,
     unpack_answers,
     unpack_batch,
+    unpack_bodies,
     unpack_fields,
     unpack_header,
+    unpack_pairs,
     unpack_text,
 )
 from tsd.ipc.segment import Slot
 
 HEAD = st.binary(max_size=60)
 BODY = st.binary(max_size=200)
+ARENA = memoryview(b"")
 
 
 @dataclass
 class Travelling:
     id: int
-    head: bytes
+    request_id: bytes
+    fields: bytes
     body: bytes
     slot: Slot | None
+
+    @property
+    def head(self) -> bytes:
+        return self.request_id + b"\0" + self.fields
 
 
 def in_arena(arena: bytearray, jobs: list[Travelling], places: list[bool]) -> None:
@@ -57,21 +67,26 @@ def in_arena(arena: bytearray, jobs: list[Travelling], places: list[bool]) -> No
             position = body_offset(position + size)
 
 
-@given(st.lists(st.tuples(HEAD, BODY), max_size=20), st.lists(st.booleans(), max_size=20))
+REQUEST_ID = st.binary(max_size=40).filter(lambda text: b"\0" not in text)
+PARTS = st.lists(st.tuples(REQUEST_ID, st.sampled_from([b"", b"a", b"b\x00c"]), BODY), max_size=20)
+
+
+@given(PARTS, st.lists(st.booleans(), max_size=20))
 def test_a_batch_arrives_as_it_was_sent(
-    parts: list[tuple[bytes, bytes]], places: list[bool]
+    parts: list[tuple[bytes, bytes, bytes]], places: list[bool]
 ) -> None:
     jobs = [Travelling(number, *part, None) for number, part in enumerate(parts)]
     arena = bytearray(16_384)
     in_arena(arena, jobs, places)
     notice = pack_batch(7, (64, 128), jobs)
     header = unpack_header(notice)
-    assert header == (NoticeKind.BATCH, len(jobs), 7, 64, 128)
-    entries = unpack_batch(notice, header.rows, memoryview(arena).toreadonly())
-    assert [(e.job_id, e.head, bytes(e.body)) for e in entries] == [
-        (job.id, job.head, job.body) for job in jobs
+    kind = NoticeKind.BATCH if any(job.slot for job in jobs) else NoticeKind.SMALL_BATCH
+    assert header == (kind, len(jobs), 7, 64, 128)
+    entries = unpack_batch(notice, header, memoryview(arena).toreadonly())
+    assert [(e.job_id, e.request_id, e.fields, bytes(e.body)) for e in entries] == [
+        (job.id, job.request_id, job.fields, job.body) for job in jobs
     ]
-    assert all(entry.body.readonly for entry in entries)
+    assert all(memoryview(entry.body).readonly for entry in entries)
 
 
 ANSWER_HEAD = HEAD.filter(lambda head: head.count(b"\0") % 2 == 0)
@@ -142,7 +157,7 @@ def test_an_answer_with_an_unknown_word_is_not_believed(
 
 @pytest.mark.parametrize(
     "notice",
-    [b"", b"x" * 31, HEADER.pack(1, 1, 0, 0, 0, 0, 0), HEADER.pack(2, 99, 0, 0, 0, 0, 0)],
+    [b"", b"x" * 31, HEADER.pack(1, 1, 0, 0, 0, 0, 0), HEADER.pack(3, 99, 0, 0, 0, 0, 0)],
 )
 def test_a_foreign_header_is_not_believed(notice: bytes) -> None:
     with pytest.raises(ProtocolError):
@@ -158,14 +173,57 @@ def test_a_head_with_a_lonely_name_is_not_believed() -> None:
 def test_more_descriptors_than_bytes_are_not_believed() -> None:
     for rows in (1, MAX_BATCH_ROWS + 1, 2**32 - 1):
         with pytest.raises(ProtocolError):
-            unpack_batch(pack_notice(NoticeKind.BATCH), rows, memoryview(b""))
+            unpack_batch(pack_notice(NoticeKind.BATCH), rows_of(NoticeKind.BATCH, rows), ARENA)
+        with pytest.raises(ProtocolError):
+            unpack_bodies(pack_notice(NoticeKind.BODIES), rows)
+        small = rows_of(NoticeKind.SMALL_BATCH, rows)
+        with pytest.raises(ProtocolError):
+            unpack_batch(pack_notice(NoticeKind.SMALL_BATCH), small, ARENA)
+
+
+def rows_of(kind: NoticeKind, rows: int) -> Header:
+    return Header(kind, rows, 1, 0, 0)
+
+
+@given(st.lists(BODY, max_size=20))
+def test_bodies_arrive_as_they_were_sent(bodies: list[bytes]) -> None:
+    notice = pack_bodies(5, bodies)
+    header = unpack_header(notice)
+    assert header == (NoticeKind.BODIES, len(bodies), 5, 0, 0)
+    assert unpack_bodies(notice, header.rows) == bodies
+
+
+@given(st.binary(max_size=400), st.integers(0, 40), st.sampled_from([pack_bodies(1, []), b""]))
+def test_no_noise_is_a_body_that_is_not_there(noise: bytes, rows: int, start: bytes) -> None:
+    try:
+        bodies = unpack_bodies(start + noise, rows)
+    except ProtocolError:
+        return
+    assert HEADER.size + 4 * rows + sum(map(len, bodies)) == len(start + noise)
+
+
+@given(st.binary(max_size=400), st.integers(0, 40))
+def test_no_noise_is_a_job_that_is_not_there(noise: bytes, rows: int) -> None:
+    header = rows_of(NoticeKind.SMALL_BATCH, rows)
+    try:
+        entries = unpack_batch(pack_notice(NoticeKind.SMALL_BATCH) + noise, header, ARENA)
+    except ProtocolError:
+        return
+    assert len(entries) == rows
 
 
 @given(st.integers(1, MAX_BATCH_ROWS))
 def test_any_full_batch_of_inline_jobs_fits_one_notice(rows: int) -> None:
     limit = inline_limit(rows)
-    jobs = [Travelling(number, b"", b"x" * limit, None) for number in range(rows)]
+    # As full as can be: no two have the same fields.
+    own = [b"%d" % number for number in range(rows)]
+    jobs = [
+        Travelling(number, b"", fields, b"x" * (limit - 1 - len(fields)), None)
+        for number, fields in enumerate(own)
+    ]
     assert len(pack_batch(1, (0, 0), jobs)) <= NOTICE_BYTES
+    in_arena = [*jobs[1:], Travelling(rows, b"", b"", b"", Slot(0, 0))]
+    assert len(pack_batch(1, (0, 0), in_arena)) <= NOTICE_BYTES
     answers = [OutgoingAnswer(job.id, Outcome.OK, 200, b"", job.body) for job in jobs]
     assert len(pack_answers(1, answers)) <= NOTICE_BYTES
 
@@ -175,7 +233,8 @@ FIELD = st.binary(max_size=20).filter(lambda field: b"\0" not in field)
 
 @given(FIELD, st.lists(st.tuples(FIELD, FIELD), max_size=8))
 def test_a_head_block_keeps_its_fields(first: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
-    assert unpack_fields(pack_fields(first, pairs)) == (first, pairs)
+    assert unpack_fields(first + b"\0" + pack_fields(pairs)) == (first, pairs)
+    assert unpack_pairs(pack_fields(pairs)) == pairs
 
 
 def test_a_head_block_with_a_lonely_name_is_not_believed() -> None:

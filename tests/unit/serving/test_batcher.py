@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
-from tsd.errors import QueueFull
+from tsd.errors import QueueFull, TsdError
 from tsd.serving.batcher import Batcher, BatchLimits, leaves_at
-from tsd.serving.job import Job
+from tsd.serving.job import AnswerPart, Job
+from tsd.serving.submission import JobAnswer
 
 
 class FakeLoop:
@@ -53,15 +55,41 @@ class Scene:
             self.ahead -= 1
         self.batches.append([job.id for job in jobs])
 
-    def submit(self, *numbers: int) -> list[Job]:
+    def submit(self, *numbers: int) -> Sequence[Job]:
         jobs = [make_job(number) for number in numbers]
         for job in jobs:
+            job.queued_at = time.monotonic()
             self.batcher.submit(job)
         return jobs
 
 
-def make_job(number: int, **fields: Any) -> Job:
-    job = Job(number, b"", b"", None, 1e12, lambda *_: None)
+class KeptJob(Job):
+    """A job that keeps what becomes of it."""
+
+    def __init__(self) -> None:
+        super().__init__(b"id", b"", b"", 0.0, 1e12)
+        self.outcome: JobAnswer | TsdError | None = None
+        self.parts: list[AnswerPart] = []
+
+    def answered(
+        self,
+        body: bytes | memoryview,
+        status: int = 200,
+        head: bytes = b"",
+        release: Callable[[], None] | None = None,
+    ) -> None:
+        self.outcome = JobAnswer(status, head, body, release)
+
+    def failed(self, error: TsdError) -> None:
+        self.outcome = error
+
+    def part_came(self, part: AnswerPart) -> None:
+        self.parts.append(part)
+
+
+def make_job(number: int, **fields: Any) -> KeptJob:
+    job = KeptJob()
+    job.id = number
     for name, value in fields.items():
         setattr(job, name, value)
     return job

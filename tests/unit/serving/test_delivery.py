@@ -10,17 +10,18 @@ from tsd.ipc.layout import AnswerEntry, Outcome
 from tsd.ipc.segment import SlotAllocator
 from tsd.serving.arena import Arena
 from tsd.serving.delivery import COPIED_BYTES, Delivery
-from tsd.serving.job import Batch, JobAnswer
+from tsd.serving.job import Batch
+from tsd.serving.submission import JobAnswer
 
 
 def delivered(outcome: Outcome, slots: SlotAllocator) -> JobAnswer | TsdError:
     """What a job gets of a large answer, whose slot is one of `slots`."""
-    outcomes: list[JobAnswer | TsdError] = []
-    job = make_job(1, finish=lambda _job, outcome: outcomes.append(outcome))
+    job = make_job(1)
     batch = Batch(1, [job], slots.take(COPIED_BYTES), 0.0, unread=1)
     entry = AnswerEntry(1, outcome, 422, b"", memoryview(b"z" * COPIED_BYTES), is_shared=True)
     Delivery(None, cast(Arena, slots), lambda _slot: None).deliver(batch, [entry])
-    return outcomes[0]
+    assert job.outcome is not None
+    return job.outcome
 
 
 def test_a_large_answer_lies_where_it_is_until_it_has_been_sent() -> None:

@@ -11,7 +11,7 @@ from tests.unit.serving.test_batcher import FakeLoop, make_job
 from tsd.errors import BadRequest, QueueFull
 from tsd.models.description import SequenceSettings
 from tsd.serving.batcher import BatchLimits
-from tsd.serving.job import Job, JobAnswer
+from tsd.serving.job import Job
 from tsd.serving.sequences import DESCRIPTION_SEQUENCE, SequenceBatcher
 from tsd.serving.worker_handle import WorkerHandle
 
@@ -158,16 +158,13 @@ def test_a_request_for_a_description_goes_alone_and_takes_no_place() -> None:
 
 def test_a_header_of_an_answer_ends_the_sequences_that_it_names() -> None:
     scene = Scene("w", most=2)
-    outcomes: list[object] = []
-    job = make_job(1, sequence="a", finish=lambda _job, outcome: outcomes.append(outcome))
-    scene.batcher.submit(job)
+    job = scene.submit(1, "a")
     scene.submit(2, "b").is_done = True
     scene.batcher.remove_done()
     scene.turn()
-    answer = JobAnswer(200, b"\0End\0a;b", b"x")
-    job.finish(job, answer)
+    assert job.on_head is not None
+    job.on_head(b"\0End\0a;b")
     scene.finish("w", job)
-    assert outcomes == [answer]
     # Both places are free again.
     scene.submit(3, "c")
     scene.submit(4, "d")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
+from dataclasses import dataclass
 from typing import cast
 
 from tsd.ipc.layout import (
     AnswerEntry,
     Header,
     NoticeKind,
+    Outcome,
     pack_batch,
     unpack_answers,
+    unpack_bodies,
     unpack_header,
 )
-from tsd.serving.job import Job
+from tsd.ipc.segment import Slot
 
 READABLE = os.open(os.devnull, os.O_RDONLY)
 NO_SEGMENT = memoryview(b"")
@@ -50,15 +53,33 @@ class FakeChannel:
         found = []
         for notice in self.sent:
             header = unpack_header(notice)
-            if header.kind in (NoticeKind.ANSWERS, NoticeKind.PARTS):
+            if header.kind is NoticeKind.BODIES:
+                bodies = unpack_bodies(notice, header.rows)
+                views = map(memoryview, bodies)
+                found += [
+                    (header, AnswerEntry(0, Outcome.OK, 200, b"", v, is_shared=False))
+                    for v in views
+                ]
+            elif header.kind in (NoticeKind.ANSWERS, NoticeKind.PARTS):
                 entries = unpack_answers(notice, header.rows, segment, (0, len(segment)))
                 found += [(header, entry) for entry in entries]
         return found
 
 
-def job(number: int, body: bytes = b"x", head: bytes | None = None) -> Job:
-    return Job(number, head or b"id%d" % number, body, None, 0.0, lambda *_: None)
+@dataclass(frozen=True)
+class SentJob:
+    """A job as far as it crosses."""
+
+    id: int
+    request_id: bytes
+    fields: bytes
+    body: bytes
+    slot: Slot | None = None
 
 
-def batch(*jobs: Job, batch_id: int = 0) -> bytes:
+def job(number: int, body: bytes = b"x", fields: bytes = b"") -> SentJob:
+    return SentJob(number, b"id%d" % number, fields, body)
+
+
+def batch(*jobs: SentJob, batch_id: int = 0) -> bytes:
     return pack_batch(batch_id, (0, 0), jobs)

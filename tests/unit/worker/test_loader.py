@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tsd.ipc.layout import Outcome
-from tsd.worker.codec import Answer, DecodedRequest
+from tsd.ipc.layout import Outcome, RequestEntry, pack_fields
+from tsd.worker.codec import Answer, answers_with
 from tsd.worker.loader import LoadedModel
 
 Load = Callable[..., LoadedModel]
@@ -56,18 +56,22 @@ class H:
 """
 
 
-def request(body: bytes = b"x", request_id: str = "id", **headers: str) -> DecodedRequest:
-    pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    return DecodedRequest(request_id, pairs, memoryview(body))
+def request(body: bytes = b"x", request_id: str = "id", **headers: str) -> RequestEntry:
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return RequestEntry(1, request_id.encode(), pack_fields(pairs), memoryview(body))
+
+
+def run(model: LoadedModel, *requests: RequestEntry) -> list[Answer]:
+    return answers_with(model.run(requests))
 
 
 def run_modes(load_handler: Load, *modes: str) -> list[Answer]:
-    return load_handler(MODES).run([request(x_mode=mode) for mode in modes])
+    return run(load_handler(MODES), *(request(x_mode=mode) for mode in modes))
 
 
 def test_a_class_gets_each_request_with_its_own_id_and_headers(load_handler: Load) -> None:
     model = load_handler(ECHO)
-    answers = model.run([request(b"a", "id0", X_N="0"), request(b"b", "id1", X_N="1")])
+    answers = run(model, request(b"a", "id0", X_N="0"), request(b"b", "id1", X_N="1"))
     first, second = (json.loads(bytes(answer.body)) for answer in answers)
     assert first["row"] == "{'body': bytearray(b'a')}"
     assert (first["id"], second["id"]) == ("id0", "id1")
@@ -77,8 +81,8 @@ def test_a_class_gets_each_request_with_its_own_id_and_headers(load_handler: Loa
 
 def test_a_batch_knows_nothing_of_the_one_before(load_handler: Load) -> None:
     model = load_handler(MODES)
-    assert model.run([request(x_mode="status 400")])[0].status == 400
-    assert model.run([request()])[0] == Answer(Outcome.OK, body=b"ok")
+    assert run(model, request(x_mode="status 400"))[0].status == 400
+    assert run(model, request())[0] == Answer(Outcome.OK, body=b"ok")
 
 
 def test_the_context_describes_the_model(load_handler: Load, tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_the_model_directory_is_where_handlers_look_first(
 import beside, pathlib
 def handle(data, context): return [beside.ANSWER + pathlib.Path("data.txt").read_text()]
 """
-    assert load_handler(source).run([request()])[0].body == b"besidedata"
+    assert run(load_handler(source), request())[0].body == b"besidedata"
 
 
 @pytest.mark.parametrize("handler", ["h.py", "h", "h:handle", "some/folder/h.py:handle"])
@@ -112,23 +116,23 @@ def test_a_function_is_called_once_at_load_without_data(load_handler: Load, hand
     source = (
         "calls = []\ndef handle(data, context):\n calls.append(data)\n return data and [calls[0]]"
     )
-    assert load_handler(source, handler).run([request()])[0].body == b"null"
+    assert run(load_handler(source, handler), request())[0].body == b"null"
 
 
 def test_the_function_may_be_named(load_handler: Load) -> None:
     source = (
         "def predict(data, context): return data and ['predict']\ndef handle(data, context): 1 / 0"
     )
-    assert load_handler(source, "h:predict").run([request()])[0].body == b"predict"
+    assert run(load_handler(source, "h:predict"), request())[0].body == b"predict"
 
 
 def test_the_name_of_a_method_falls_back_to_the_class(load_handler: Load) -> None:
-    assert load_handler(ECHO, "h.py:handle").run([request()])[0].outcome is Outcome.OK
+    assert run(load_handler(ECHO, "h.py:handle"), request())[0].outcome is Outcome.OK
 
 
 def test_imported_classes_do_not_count(load_handler: Load) -> None:
     source = "from collections import OrderedDict\nfrom pathlib import Path\n" + ECHO
-    assert load_handler(source).run([request()])[0].outcome is Outcome.OK
+    assert run(load_handler(source), request())[0].outcome is Outcome.OK
 
 
 def test_a_handler_may_replace_handle_while_it_initializes(load_handler: Load) -> None:
@@ -137,7 +141,7 @@ class H:
     def initialize(self, context): self.handle = lambda data, context: ["new"]
     def handle(self, data, context): return ["old"]
 """
-    assert load_handler(source).run([request()])[0].body == b"new"
+    assert run(load_handler(source), request())[0].body == b"new"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,7 @@ def test_results_that_are_not_one_for_each_request_fail_the_batch(
     load_handler: Load, returned: str, message: str
 ) -> None:
     model = load_handler(f"def handle(data, context): return {returned}")
-    answers = model.run([request(), request()])
+    answers = run(model, request(), request())
     assert {(answer.outcome, answer.message) for answer in answers} == {
         (Outcome.BAD_OUTPUT, message)
     }
@@ -255,15 +259,15 @@ def test_pieces_of_an_answer_go_out_before_the_last(load_handler: Load) -> None:
 
     model = load_handler(MODES)
     model.context.part_sender = Sender()
-    assert model.run([request(x_mode="stream")])[0].body == b"ok"
+    assert run(model, request(x_mode="stream"))[0].body == b"ok"
     assert sent == [(["chunk0 "], {0: "id"}), (["chunk1 "], {0: "id"})]
 
 
 def test_parameters_come_before_the_body_and_named_inputs_in_its_place(load_handler: Load) -> None:
     model = load_handler(ECHO)
-    with_query = DecodedRequest("i", [], b"x", parameters=[("q", b"1")])
-    named = DecodedRequest("i", [], b"abcde", inputs=[("first", 2), ("second", 3)])
-    answers = [json.loads(bytes(answer.body)) for answer in model.run([with_query, named])]
+    with_query = RequestEntry(1, b"i", pack_fields([(b"?q", b"1")]), b"x")
+    named = RequestEntry(2, b"i", pack_fields([(b"<first", b"2"), (b"<second", b"3")]), b"abcde")
+    answers = [json.loads(bytes(answer.body)) for answer in run(model, with_query, named)]
     assert answers[0]["row"] == "{'q': bytearray(b'1'), 'body': bytearray(b'x')}"
     assert list(answers[0]["headers"])[:2] == ["q", "body"]
     assert answers[1]["row"] == "{'first': bytearray(b'ab'), 'second': bytearray(b'cde')}"
@@ -273,9 +277,9 @@ def test_parameters_come_before_the_body_and_named_inputs_in_its_place(load_hand
 def test_a_broken_form_is_refused_and_the_others_are_served(load_handler: Load) -> None:
     model = load_handler(MODES)
     broken = request(b"junk", content_type="multipart/form-data; boundary=B")
-    answers = model.run([broken, request(), broken, request()])
+    answers = run(model, broken, request(), broken, request())
     assert [answer.status for answer in answers] == [400, 200, 400, 200]
-    assert [answer.status for answer in model.run([broken])] == [400]
+    assert [answer.status for answer in run(model, broken)] == [400]
 
 
 def test_an_exit_is_not_caught(load_handler: Load) -> None:
@@ -292,4 +296,4 @@ def test_what_ends_a_process_is_not_caught(load_handler: Load, error: type[BaseE
 
     model.handle = handle
     with pytest.raises(error):
-        model.run([request()])
+        run(model, request())

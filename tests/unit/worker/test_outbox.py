@@ -31,7 +31,7 @@ def ok(body: bytes, **headers: str) -> Answer:
 
 def test_a_large_answer_lies_in_the_granted_slot() -> None:
     channel, segment = FakeChannel(), memoryview(bytearray(16_384))
-    outbox(channel, segment).send_answers(3, (0, 16_384), [(1, ok(LARGE, X="y")), (2, ok(b"s"))])
+    outbox(channel, segment).send_answers(3, (0, 16_384), [1, 2], [ok(LARGE, X="y"), ok(b"s")])
     (header, first), (_, second) = channel.answers(segment)
     assert (header.batch_id, len(channel.sent)) == (3, 1)
     assert (first.job_id, first.is_shared, bytes(first.body)) == (1, True, LARGE)
@@ -44,7 +44,7 @@ def test_where_the_grant_is_too_small_a_larger_one_is_asked_for() -> None:
     channel = FakeChannel(early, pack_notice(NoticeKind.GRANT, 3, 64, 8_192))
     segment = memoryview(bytearray(16_384))
     subject = outbox(channel, segment)
-    subject.send_answers(3, (0, 0), [(1, ok(LARGE))])
+    subject.send_answers(3, (0, 0), [1], [ok(LARGE)])
     need = unpack_header(channel.sent[0])
     assert (need.kind, need.batch_id) == (NoticeKind.NEED, 3)
     assert need.first >= len(LARGE)
@@ -54,20 +54,20 @@ def test_where_the_grant_is_too_small_a_larger_one_is_asked_for() -> None:
 
 def test_an_answer_for_which_there_is_no_room_is_an_error() -> None:
     channel = FakeChannel(pack_notice(NoticeKind.GRANT, 3, 0, 0))
-    outbox(channel, memoryview(b"")).send_answers(3, (0, 0), [(1, ok(LARGE))])
+    outbox(channel, memoryview(b"")).send_answers(3, (0, 0), [1], [ok(LARGE)])
     (_, entry), *_ = channel.answers()
     assert entry.outcome is Outcome.BAD_OUTPUT
 
 
 def test_the_worker_ends_where_the_daemon_goes_instead_of_granting() -> None:
     with pytest.raises(SystemExit):
-        outbox(FakeChannel(), memoryview(b"")).send_answers(3, (0, 0), [(1, ok(LARGE))])
+        outbox(FakeChannel(), memoryview(b"")).send_answers(3, (0, 0), [1], [ok(LARGE)])
 
 
 def test_an_answer_above_the_configured_size_is_not_sent() -> None:
     channel = FakeChannel()
     subject = outbox(channel, memoryview(b""), limit=10)
-    subject.send_answers(1, (0, 0), [(1, ok(b"x" * 11)), (2, ok(b"x" * 10))])
+    subject.send_answers(1, (0, 0), [1, 2], [ok(b"x" * 11), ok(b"x" * 10)])
     (_, first), (_, second) = channel.answers()
     assert (first.outcome, second.outcome) == (Outcome.TOO_LARGE, Outcome.OK)
 

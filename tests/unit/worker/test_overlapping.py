@@ -90,13 +90,13 @@ def test_without_a_criterion_the_handlers_own_header_counts(load_handler: Load) 
 
 
 def test_a_broken_form_is_refused_at_once(load_handler: Load) -> None:
-    head = b"id1\0content-type\0multipart/form-data; boundary=B"
-    sent = run(load_handler, STEPS, batch(job(1, b"junk", head)))
+    fields = b"content-type\0multipart/form-data; boundary=B"
+    sent = run(load_handler, STEPS, batch(job(1, b"junk", fields)))
     assert [(number, outcome) for _, number, outcome, _ in sent] == [(1, "REFUSED")]
 
 
 def test_a_description_is_no_job_of_the_batch(load_handler: Load) -> None:
-    describe = job(2, b"", b"id2\0describe\0True\0<\x000")
+    describe = job(2, b"", b"describe\0True\0<\x000")
     sent = run(load_handler, STEPS, batch(job(1, b"2")), batch(describe))
     assert [(number, outcome) for _, number, outcome, _ in sent] == [
         (2, "RAISED"),  # This handler knows of no descriptions.

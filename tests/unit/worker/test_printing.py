@@ -65,12 +65,12 @@ def test_a_line_leaves_when_it_is_whole(pipe: Pipe) -> None:
 
 
 def test_a_batch_is_known_to_all_threads(pipe: Pipe) -> None:
-    printing.about_batch(["r-1", "r-2"])
+    printing.about_batch(lambda: ["r-1", "r-2"])
     print("here", file=pipe.stream)
     other = threading.Thread(target=print, args=("there",), kwargs={"file": pipe.stream})
     other.start()
     other.join()
-    printing.about_batch(())
+    printing.about_batch(tuple)
     print("after", file=pipe.stream)
     ids = [line.request_ids for line in pipe.read()]
     assert ids == ["r-1,r-2", "r-1,r-2", ""]

@@ -28,9 +28,9 @@ def test_a_follower_says_that_it_is_done_and_logs_what_failed(
     channel = FakeChannel()
     outbox = FollowerOutbox(channel.as_socket(), memoryview(b""), 10)
     failure = codec.raised(ValueError("no"), 1)[0]
-    answers = [(1, codec.answer(b"x" * 1_000_000, 200, "", {})), (2, failure)]
-    outbox.send_part(9, 1, answers[0][1])
-    outbox.send_answers(9, (0, 0), answers)
+    answers = [codec.answer(b"x" * 1_000_000, 200, "", {}), failure]
+    outbox.send_part(9, 1, answers[0])
+    outbox.send_answers(9, (0, 0), [1, 2], answers)
     (notice,) = channel.sent
     header = unpack_header(notice)
     assert (header.kind, header.batch_id, header.rows) == (NoticeKind.ANSWERS, 9, 0)

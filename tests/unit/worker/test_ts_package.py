@@ -1,6 +1,8 @@
 """The names that handlers import from `ts` behave as handlers expect."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -89,13 +91,13 @@ def test_a_sequence_is_named_by_its_header() -> None:
 def test_a_context_is_read_by_its_private_names_too() -> None:
     subject = context()
     subject.begin_batch(["i"], [RequestProcessor({"k": "v"})])
-    read: Any = vars(subject)
-    assert read["_system_properties"]["model_dir"] == "/model"
-    assert read["_request_processor"][0].get_request_property("k") == "v"
-    assert read["_metrics"] is subject.metrics
+    read: Callable[[str], Any] = partial(getattr, subject)
+    assert read("_system_properties")["model_dir"] == "/model"
+    assert read("_request_processor")[0].get_request_property("k") == "v"
+    assert read("_metrics") is subject.metrics
     subject.request_processor = []
     subject.metrics = None
-    assert (read["_request_processor"], read["_metrics"]) == ([], None)
+    assert (read("_request_processor"), read("_metrics")) == ([], None)
 
 
 def test_a_context_alone_serves_a_handlers_own_unit_test() -> None:

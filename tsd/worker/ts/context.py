@@ -78,7 +78,7 @@ class Context:
         self.model_name = model_name
         self.manifest = manifest
         self.model_yaml_config = {} if model_yaml_config is None else model_yaml_config
-        # Some handlers read these three by their private names, which are TorchServe's.
+        # Some handlers read these and `_request_processor` by their private names, TorchServe's.
         self._system_properties: dict[str, Any] = {
             "model_dir": model_dir,
             "gpu_id": gpu,
@@ -88,8 +88,9 @@ class Context:
             "limit_max_image_pixels": limit_max_image_pixels,
         }
         self._metrics: Any = make_metrics(model_name) if metrics is None else metrics
-        self._request_processor: Any = [RequestProcessor({})]
+        self._processors: Any = [RequestProcessor({})]
         self.request_ids: dict[int, str] | None = None
+        self._make_processors: Callable[[], list[RequestProcessor]] = list
         self.stopping_criteria: Any = None
         self.cl_socket: Any = None
         # How pieces of answers leave; None outside a worker.
@@ -114,17 +115,32 @@ class Context:
 
     @property
     def request_processor(self) -> Any:
-        """The requests of the batch, in order."""
-        return self._request_processor
+        """The requests of the batch, in order; made when they are first asked for."""
+        if self._processors is None:
+            self._processors = self._make_processors()
+        return self._processors
 
     @request_processor.setter
     def request_processor(self, request_processor: Any) -> None:
-        self._request_processor = request_processor
+        self._processors = request_processor
 
-    def begin_batch(self, request_ids: Sequence[str], processors: list[RequestProcessor]) -> None:
-        """Forget the last batch and take up the next."""
+    _request_processor = request_processor
+
+    @property
+    def has_processors(self) -> bool:
+        """For the loader: whether anybody has asked for the requests of the batch."""
+        return self._processors is not None
+
+    def begin_batch(
+        self,
+        request_ids: Sequence[str],
+        processors: list[RequestProcessor] | Callable[[], list[RequestProcessor]],
+    ) -> None:
+        """Forget the last batch and take up the next. `processors`: there, or how they are made."""
         self.request_ids = dict(enumerate(request_ids))
-        self.request_processor = processors
+        self._processors = None if callable(processors) else processors
+        if callable(processors):
+            self._make_processors = processors
         self.stopping_criteria = None
         self.metrics.set_request_ids(self.request_ids)
 
