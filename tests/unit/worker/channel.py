@@ -55,11 +55,9 @@ class FakeChannel:
             header = unpack_header(notice)
             if header.kind is NoticeKind.BODIES:
                 bodies = unpack_bodies(notice, header.rows)
-                views = map(memoryview, bodies)
-                found += [
-                    (header, AnswerEntry(0, Outcome.OK, 200, b"", v, is_shared=False))
-                    for v in views
-                ]
+                for body in bodies:
+                    entry = AnswerEntry(0, Outcome.OK, 200, b"", memoryview(body), is_shared=False)
+                    found.append((header, entry))
             elif header.kind in (NoticeKind.ANSWERS, NoticeKind.PARTS):
                 entries = unpack_answers(notice, header.rows, segment, (0, len(segment)))
                 found += [(header, entry) for entry in entries]
