@@ -136,7 +136,7 @@ class Predictions:
         if named.model.description.is_stateful:
             sequence, lines = _sequence(request, self._settings)
             packed = pack_fields([*request_headers(request), *fields, *lines])
-            Prediction(request, named.model, version, packed).start(request, sequence)
+            Ask(named, version, packed, sequence).begin(request)
             return None
         ask = Ask(named, version, pack_fields([*request_headers(request), *fields]))
         ask.begin(request)
@@ -166,19 +166,28 @@ class Ask:
     """What a head asks for, as far as it is known without the body; found out once for all
     requests that have the same head."""
 
-    __slots__ = ("_fields", "_named", "_version")
+    __slots__ = ("_fields", "_named", "_sequence", "_version")
 
-    def __init__(self, named: Named, version: str | None, fields: bytes) -> None:
+    def __init__(
+        self, named: Named, version: str | None, fields: bytes, sequence: str | None = None
+    ) -> None:
         self._named = named
         self._version = version
         self._fields = fields
+        self._sequence = sequence
 
     def begin(self, request: Request) -> bool:
         """Have it answered; False where the model has gone meanwhile."""
         model = self._named.model
         if model is None:
             return False
-        Prediction(request, model, self._version, self._fields).start(request)
+        at = request.accepted_at
+        prediction = Prediction(
+            answers.new_request_id(), self._fields, request.body, at, at + model.default_deadline_s
+        )
+        if self._sequence is not None:
+            prediction.sequence = self._sequence
+        prediction.start(request, model, self._version)
         return True
 
 
@@ -187,27 +196,26 @@ class Prediction(Intake):
 
     __slots__ = ("_asked_version",)
 
+    _asked_version: str | None
     _stream: Stream | None = None
 
-    def __init__(
-        self, request: Request, model: Model, asked_version: str | None, fields: bytes
-    ) -> None:
-        Intake.__init__(self, request, answers.new_request_id(), fields, model)
-        self._asked_version = asked_version
-
-    def start(self, request: Request, sequence: str | None = None) -> None:
+    def start(self, request: Request, model: Model, asked_version: str | None) -> None:
         """Have the body received, unless the model takes nothing now."""
-        self.asked = self._model.figures.count_asked(self._asked_version)
-        if sequence is not None:
-            self.sequence = sequence
+        self._request, self._model, self._asked_version = request, model, asked_version
+        self.asked = model.figures.count_asked(asked_version)
         request.on_disconnect = self._on_disconnect
-        if not request.is_whole:
-            try:
-                self._model.check_open()
-            except TsdError as error:
-                self._refuse(error)
-                return
-        self._receive(request)
+        # The usual is told apart at once: all of it is here, and small.
+        size = len(self.request_id) + len(self.fields) + len(self.body)
+        if request.is_whole and size < model.inline_bytes:
+            request.is_whole = False
+            self._submit(self.accepted_at)
+            return
+        try:
+            model.check_open()
+        except TsdError as error:
+            self._refuse(error)
+        else:
+            self._receive(request)
 
     def part_came(self, part: AnswerPart) -> None:
         """A piece of the answer; with the first one the client is told that more follow."""
@@ -242,8 +250,10 @@ class Prediction(Intake):
         if head:
             reason, more = _handler_headers(head)
             lines += more
-        is_error = status >= answers.FIRST_ERROR
-        self._respond(Response(status, body, lines, reason, is_error, release))
+        request, self._request = self._request, None
+        if request is not None:
+            is_error = status >= answers.FIRST_ERROR
+            request.respond(Response(status, body, lines, reason, is_error, release))
 
     def failed(self, error: TsdError) -> None:
         """As of every job; where the answer has begun, the client sees that it was cut off."""
@@ -270,7 +280,9 @@ class Prediction(Intake):
             said = type(error)(NO_WORKER.format(name=self._model.name, version=version))
             said.retry_after_s = error.retry_after_s
             error = said
-        self._respond(answers.error_answer(error, request_id=self.request_id))
+        request = self._forget_request()
+        if request is not None:
+            request.respond(answers.error_answer(error, request_id=self.request_id))
 
     def _count_refused(self, error: TsdError) -> None:
         """One more request, unless nobody waits for its answer."""
@@ -279,11 +291,6 @@ class Prediction(Intake):
             figures.count_error(error.code)
         else:
             figures.count_refused(error.code, time.monotonic() - self.accepted_at)
-
-    def _respond(self, response: Response) -> None:
-        request = self._forget_request()
-        if request is not None:
-            request.respond(response)
 
     def _on_disconnect(self) -> None:
         self._forget_request()

@@ -176,8 +176,8 @@ class Connection(asyncio.Protocol):
 
     def ready(self, request: Request) -> None:
         """The request has something to write."""
-        incoming = self._reader.incoming
-        if incoming is not None and request is incoming:
+        reader = self._reader
+        if reader.incoming is not None and request is reader.incoming:
             self._give_up_body(request)
         if self._is_reading:
             return
