@@ -6,11 +6,13 @@ large, and opened anew when `reopen` is called after something else has moved it
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -26,6 +28,9 @@ DAEMON_METRICS: Final = "ts_metrics.log"
 
 MAX_WAITING = 10_000
 MAX_AT_ONCE = 1_000
+# Answers are many: the thread is told of so many at once, or of those that came in so long.
+ACCESSES_AT_ONCE = 256
+ACCESSES_S = 0.1
 STOP_S = 5.0
 FIRST_WORKER_ID = 9000
 """TorchServe's first worker listens on this port, and it is in names that dashboards know."""
@@ -36,6 +41,13 @@ LEVELS = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "error": "ERROR"}
 KNOWN_FIELDS = {"time", "level", "text", "exception", "source"}
 
 
+Asked = tuple[str, bytes]
+"""Method and target of a request, as they came."""
+
+
+CallLater = Callable[[float, Callable[[], None]], object]
+
+
 def worker_name(number: int, model: str, version: str) -> str:
     """How TorchServe's logs and metrics call a worker."""
     return f"W-{FIRST_WORKER_ID + number - 1}-{model}_{version}"
@@ -44,14 +56,20 @@ def worker_name(number: int, model: str, version: str) -> str:
 class LogFiles:
     """From `start` to `stop`; a file whose folder is not configured is none."""
 
-    def __init__(self, log: LogSettings, metrics: MetricsSettings) -> None:
+    def __init__(
+        self, log: LogSettings, metrics: MetricsSettings, call_later: CallLater | None = None
+    ) -> None:
+        """`call_later`: the running loop's, unless told otherwise."""
         folders = dict.fromkeys((ACCESS, DAEMON, MODELS), log.folder)
         folders |= dict.fromkeys((MODEL_METRICS, DAEMON_METRICS), metrics.folder)
         self._paths = {name: folder / name for name, folder in folders.items() if folder}
         self._settings = log
         # Lines that could not be written, or not soon enough.
         self.dropped = 0
-        self._waiting: queue.Queue[_Line | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[Sequence[_Line | _Access] | None] = queue.Queue(MAX_WAITING)
+        self._accesses: list[_Access] = []
+        self._call_later = call_later or _call_later
+        self._is_timed = False
         self._are_moved = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tsd log files", daemon=True)
 
@@ -76,6 +94,7 @@ class LogFiles:
 
     def stop(self) -> None:
         """Write what waits, for a few seconds at most."""
+        self._hand_over()
         if self._thread.is_alive():
             with contextlib.suppress(queue.Full):
                 self._waiting.put(None, timeout=STOP_S)
@@ -85,9 +104,28 @@ class LogFiles:
         """What takes the lines of one file; None: there is no such file."""
         return (lambda text: self._put(name, f"- {escaped(text)}")) if name in self._paths else None
 
-    def access(self, client: str, asked: str, status: int, took_s: float) -> None:
-        """Somebody has been answered; `asked`: method, target and protocol."""
-        self._put(ACCESS, f'- /{client} "{escaped(asked)}" {status} {round(took_s * 1000)}')
+    def access(self, client: str, asked: Asked, status: int, took_s: float) -> None:
+        """Somebody has been answered. The thread is told of several at once: to wake it for each
+        costs several times as much as all the rest."""
+        if ACCESS not in self._paths:
+            return
+        self._accesses.append(_Access(time.time(), client, asked, status, took_s))
+        if len(self._accesses) >= ACCESSES_AT_ONCE:
+            self._hand_over()
+        elif not self._is_timed:
+            self._is_timed = True
+            self._call_later(ACCESSES_S, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._is_timed = False
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        accesses, self._accesses = self._accesses, []
+        if accesses and self._waiting.qsize() * ACCESSES_AT_ONCE < MAX_WAITING:
+            self._waiting.put_nowait(accesses)
+        else:
+            self.dropped += len(accesses)
 
     def record(self, record: Record) -> None:
         """A record of the log: what a worker printed goes to a file of its own."""
@@ -106,7 +144,7 @@ class LogFiles:
     def _put(self, name: str, text: str, at: float | None = None) -> None:
         if name in self._paths:
             try:
-                self._waiting.put_nowait(_Line(name, time.time() if at is None else at, text))
+                self._waiting.put_nowait([_Line(time.time() if at is None else at, name, text)])
             except queue.Full:
                 self.dropped += 1
 
@@ -126,26 +164,53 @@ class LogFiles:
         for file in files.values():
             file.close()
 
-    def _next_lines(self) -> tuple[list[_Line], bool]:
+    def _next_lines(self) -> tuple[list[_Line | _Access], bool]:
         """Waits for a line and takes what has come with it; and whether it was the last."""
-        lines = []
-        line = self._waiting.get()
-        while line is not None:
-            lines.append(line)
-            if len(lines) == MAX_AT_ONCE or self._waiting.empty():
+        lines: list[_Line | _Access] = []
+        more = self._waiting.get()
+        while more is not None:
+            lines += more
+            if len(lines) >= MAX_AT_ONCE or self._waiting.empty():
                 return lines, False
-            line = self._waiting.get()
+            more = self._waiting.get()
         return lines, True
 
 
 class _Line(NamedTuple):
-    name: str
     at: float
+    name: str
     text: str
 
     def __str__(self) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.at))
-        return f"{stamp},{int(self.at % 1 * 1000):03} {self.text}\n"
+        return f"{_stamp(int(self.at))},{int(self.at % 1 * 1000):03} {self.text}\n"
+
+
+class _Access(NamedTuple):
+    at: float
+    client: str
+    asked: Asked
+    status: int
+    took_s: float
+    name: str = ACCESS
+
+    def __str__(self) -> str:
+        text = f'- /{self.client} "{_request_line(self.asked)}" {self.status}'
+        stamp = f"{_stamp(int(self.at))},{int(self.at % 1 * 1000):03}"
+        return f"{stamp} {text} {round(self.took_s * 1000)}\n"
+
+
+def _call_later(seconds: float, call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, call)
+
+
+@lru_cache(maxsize=8)
+def _stamp(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
+
+
+@lru_cache(maxsize=256)
+def _request_line(asked: Asked) -> str:
+    return escaped(f"{asked[0]} {asked[1].decode('latin-1')} HTTP/1.1")
 
 
 class _File:

@@ -94,6 +94,6 @@ class Measuring:
                 self._write(line)
 
     def _log_answer(self, request: Request, response: Response) -> None:
-        asked = f"{request.method} {request.target.decode('latin-1')} HTTP/1.1"
+        head = request.head
         took_s = time.monotonic() - request.accepted_at
-        self.files.access(request.remote, asked, response.status, took_s)
+        self.files.access(request.remote, (head.method, head.target), response.status, took_s)

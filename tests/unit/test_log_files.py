@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,14 @@ def log_settings(**settings: Any) -> LogSettings:
     return msgspec.structs.replace(LogSettings(), **settings)
 
 
+def never(_seconds: float, _call: Callable[[], None]) -> None:
+    """A clock that stands still: what is not much waits for the end."""
+
+
 @contextmanager
 def files(log: LogSettings, metrics: MetricsSettings | None = None) -> Iterator[LogFiles]:
     """Written when this ends."""
-    subject = LogFiles(log, metrics or MetricsSettings())
+    subject = LogFiles(log, metrics or MetricsSettings(), never)
     subject.start()
     yield subject
     subject.stop()
@@ -34,8 +38,8 @@ def files(log: LogSettings, metrics: MetricsSettings | None = None) -> Iterator[
 
 def test_the_access_log_tells_who_asked_for_what(tmp_path: Path) -> None:
     with files(log_settings(folder=tmp_path / "made")) as subject:
-        subject.access("127.0.0.1:4711", "GET /ping HTTP/1.1", 200, 0.0031)
-        subject.access("127.0.0.1:4711", "GET /a\nb HTTP/1.1", 404, 0)
+        subject.access("127.0.0.1:4711", ("GET", b"/ping"), 200, 0.0031)
+        subject.access("127.0.0.1:4711", ("GET", b"/a\nb"), 404, 0)
     lines = (tmp_path / "made" / "access_log.log").read_text().splitlines()
     assert re.fullmatch(rf'{STAMP} - /127\.0\.0\.1:4711 "GET /ping HTTP/1\.1" 200 3', lines[0])
     assert lines[1].endswith(r'"GET /a\nb HTTP/1.1" 404 0')
@@ -74,7 +78,7 @@ def test_what_models_print_goes_to_a_file_of_its_own(tmp_path: Path) -> None:
 def test_metrics_have_a_folder_of_their_own(tmp_path: Path) -> None:
     with files(LogSettings(), MetricsSettings(folder=tmp_path)) as subject:
         assert subject.writer(log_files.ACCESS) is None
-        subject.access("c", "GET / HTTP/1.1", 200, 0)
+        subject.access("c", ("GET", b"/"), 200, 0)
         write = subject.writer(log_files.DAEMON_METRICS)
         assert write is not None
         write("Requests2XX.Count:1.0|#Level:Host|#hostname:h,timestamp:1")
@@ -91,14 +95,14 @@ def test_metrics_have_a_folder_of_their_own(tmp_path: Path) -> None:
 
 def test_without_folders_there_are_no_files_and_no_thread() -> None:
     with files(LogSettings()) as subject:
-        subject.access("c", "GET / HTTP/1.1", 200, 0)
+        subject.access("c", ("GET", b"/"), 200, 0)
     assert subject.dropped == 0
 
 
 def test_a_large_file_is_rotated_and_few_are_kept(tmp_path: Path) -> None:
     for number in range(5):
         with files(log_settings(folder=tmp_path, file_bytes=100, kept_files=2)) as subject:
-            subject.access("c", f"GET /{number}{'x' * 60} HTTP/1.1", 200, 0)
+            subject.access("c", ("GET", b"/%d%b" % (number, b"x" * 60)), 200, 0)
     names = sorted(path.name for path in tmp_path.glob("access*"))
     assert names == ["access_log.log", "access_log.log.1", "access_log.log.2"]
     texts = [(tmp_path / name).read_text() for name in names]
@@ -110,7 +114,7 @@ def test_files_that_were_moved_are_made_anew(tmp_path: Path) -> None:
     with files(log_settings(folder=tmp_path)) as subject:
         path.rename(tmp_path / "moved")
         subject.reopen()
-        subject.access("c", "GET /second HTTP/1.1", 200, 0)
+        subject.access("c", ("GET", b"/second"), 200, 0)
     assert "second" in path.read_text()
 
 
@@ -118,15 +122,36 @@ def test_lines_that_cannot_be_written_are_counted(tmp_path: Path) -> None:
     with files(log_settings(folder=tmp_path / "a")) as subject:
         (tmp_path / "a" / "access_log.log").unlink()
         (tmp_path / "a" / "access_log.log").mkdir()
-        subject.access("c", "GET / HTTP/1.1", 200, 0)
+        subject.access("c", ("GET", b"/"), 200, 0)
     assert subject.dropped == 1
 
 
 def test_lines_that_come_too_fast_are_counted(tmp_path: Path) -> None:
-    subject = LogFiles(log_settings(folder=tmp_path), MetricsSettings())
-    for _ in range(log_files.MAX_WAITING + 3):
-        subject.access("c", "GET / HTTP/1.1", 200, 0)
-    assert subject.dropped == 3
+    subject = LogFiles(log_settings(folder=tmp_path), MetricsSettings(), never)
+    for _ in range(2 * log_files.MAX_WAITING):
+        subject.access("c", ("GET", b"/"), 200, 0)
+    assert 0 < subject.dropped <= log_files.MAX_WAITING
+    for _ in range(log_files.MAX_WAITING):
+        subject.record({"time": 0.0, "level": "info", "text": "x"})
+    dropped = subject.dropped
+    subject.record({"time": 0.0, "level": "info", "text": "one too many"})
+    assert subject.dropped == dropped + 1
+
+
+def test_answers_are_written_soon_without_being_many(tmp_path: Path) -> None:
+    timers: list[Callable[[], None]] = []
+    subject = LogFiles(
+        log_settings(folder=tmp_path), MetricsSettings(), lambda _seconds, call: timers.append(call)
+    )
+    subject.start()
+    for number in range(3):
+        subject.access("c", ("GET", b"/%d" % number), 200, 0)
+    assert len(timers) == 1
+    timers[0]()
+    subject.access("c", ("GET", b"/3"), 200, 0)
+    assert len(timers) == 2
+    subject.stop()
+    assert len((tmp_path / "access_log.log").read_text().splitlines()) == 4
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(tmp_path: Path) -> None:
