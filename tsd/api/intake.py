@@ -49,7 +49,8 @@ class Intake(ABC):
             # How long it is, is known at its end.
             request.receive(self._on_body_elsewhere)
         elif len(head) + length <= self._model.inline_bytes:
-            request.receive(self._on_body)
+            # The limit can change until it is there, with the model's batch size.
+            request.receive(self._on_body_elsewhere)
         else:
             size = slot_bytes(len(head), length)
             self._model.take_slot(size, self._deadline, self._on_room)

@@ -50,12 +50,13 @@ class NoticeKind(enum.IntEnum):
     STOP = 3  # finish and exit
     CANCEL = 4  # nobody waits for the answer of the job that `batch_id` names any more
     PHASE = 10  # text: what the worker does before it is ready
-    READY = 11  # the model is loaded and warm
+    READY = 11  # the model is loaded and warm; first: 1 where batches overlap in the worker
     FAILED = 12  # text: the traceback that ended the loading
     NEED = 13  # first: bytes that the answers of the running batch need
     ANSWERS = 14  # the running batch is done
     PARTS = 15  # pieces of answers of the running batch; all inline
     METRICS = 16  # text: what the handler measured, a line each
+    MEMORY = 17  # first/second: bytes of GPU memory in tensors, and taken from the driver
 
 
 class Place(enum.IntEnum):

@@ -62,12 +62,16 @@ class Row(NamedTuple):
 class LoadedModel:
     """A handler with its context. Batches go through `run`; overlapping.py uses the steps of it."""
 
-    def __init__(self, handle: Handle, context: Context, *, decode_input: bool = True) -> None:
+    def __init__(
+        self, handle: Handle, context: Context, *, decode_input: bool = True, lends: bool = False
+    ) -> None:
+        """`lends`: the handler reads bytes where they lie, and has done so when it returns."""
         from ts.context import RequestProcessor
 
         self.handle = handle
         self.context = context
         self.decode_input = decode_input
+        self._hand = codec.lent if lends else bytearray
         self._processor = RequestProcessor
 
     def run(self, requests: Sequence[DecodedRequest]) -> list[Answer]:
@@ -86,7 +90,9 @@ class LoadedModel:
     def row(self, request: DecodedRequest) -> Row | Answer:
         """The request decoded, or the answer that refuses it."""
         try:
-            inputs, media_types = codec.decoded_row(request, decode_input=self.decode_input)
+            inputs, media_types = codec.decoded_row(
+                request, decode_input=self.decode_input, hand=self._hand
+            )
         except BadRequest as error:
             return codec.refused(error, error.status)
         length = None if request.inputs is not None else len(request.body)
@@ -164,7 +170,6 @@ def load(arguments: LoadArguments) -> LoadedModel:
 
     os.chdir(arguments.model_dir)
     sys.path[:0] = [arguments.model_dir, *arguments.extra_paths]
-    importlib.invalidate_caches()
     metrics = make_metrics(
         arguments.model_name, arguments.metrics_config, coalesce=not arguments.metrics_lines
     )
@@ -179,13 +184,21 @@ def load(arguments: LoadArguments) -> LoadedModel:
         model_yaml_config=arguments.model_yaml,
     )
     handle = _ready_handle(arguments, context)
-    return LoadedModel(handle, context, decode_input=arguments.decode_input)
+    lends = not arguments.envelope and _reads_views(arguments)
+    return LoadedModel(handle, context, decode_input=arguments.decode_input, lends=lends)
+
+
+def _reads_views(arguments: LoadArguments) -> bool:
+    """Whether the handler takes bytes where they lie; that of a bare model file does."""
+    return not arguments.handler or arguments.model_yaml.get("bodyViews") is True
 
 
 def _ready_handle(arguments: LoadArguments, context: Context) -> Handle:
     handle = _entry_point(arguments, context)
     if not arguments.envelope:
         return handle
+    # An envelope goes around whole batches.
+    context.launching = None
     module = importlib.import_module(f"ts.torch_handler.request_envelope.{arguments.envelope}")
     enveloped: Handle = _only_class(module)(handle).handle
     return enveloped

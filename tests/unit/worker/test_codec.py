@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tsd.errors import BadRequest
 from tsd.ipc.layout import Outcome
 from tsd.worker import codec
+from tsd.worker.codec import DecodedRequest
 
 FORM = [("Content-Type", "application/x-www-form-urlencoded")]
 MULTIPART = [("content-type", "multipart/form-data; boundary=BB")]
@@ -62,6 +63,21 @@ def test_binary_values_are_the_handlers_own_copy() -> None:
     row = row_of(None, b"abc")
     row["body"][0] = 0
     assert row["body"] == b"\x00bc"
+
+
+def test_lent_bytes_are_where_they_lie_and_cannot_be_written() -> None:
+    body = bytearray(b"abcde")
+    request = DecodedRequest("i", [], memoryview(body), parameters=[("q", b"1")])
+    row, types = codec.decoded_row(request, hand=codec.lent)
+    named = DecodedRequest("i", [], memoryview(body), inputs=[("x", 2), ("y", 3)])
+    inputs, _ = codec.decoded_row(named, hand=codec.lent)
+    body[:] = b"ABCDE"
+    assert row == {"q": b"1", "body": b"ABCDE"}
+    assert types == {"q": "", "body": ""}
+    assert inputs == {"x": b"AB", "y": b"CDE"}
+    assert all(value.readonly for value in [row["body"], *inputs.values()])
+    decoded = DecodedRequest("i", [("Content-Type", "application/json")], b"[1]")
+    assert codec.decoded_row(decoded, hand=codec.lent)[0] == {"body": [1]}
 
 
 def test_nothing_is_decoded_where_the_server_says_so() -> None:
@@ -118,6 +134,15 @@ def test_the_last_part_of_a_name_wins_and_may_be_empty() -> None:
 
 def test_a_form_without_parts_gives_an_empty_row() -> None:
     assert codec.handler_input(MULTIPART, b"--BB--\r\n") == ({}, {})
+
+
+@pytest.mark.parametrize("size", [0, 1, *range(65_400, 65_540, 7), 3 * 65_536])
+def test_a_file_may_be_longer_than_the_pieces_that_a_form_is_read_in(size: int) -> None:
+    data = b"\r\n--B" * (size // 5) + b"x" * (size % 5)
+    body = part(data, 'name="a"; filename="f"') + part(b"1", 'name="b"') + b"--BB--\r\n"
+    row, _ = codec.handler_input(MULTIPART, memoryview(body).toreadonly())
+    assert row == {"a": data, "b": b"1"}
+    row["a"] += b"own"
 
 
 @pytest.mark.parametrize(
