@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 SOURCES := tsd tsctl torchserve tests examples benchmarks
 # Workers import the package as `ts`, so that is the name that it is checked under, too.
 TS_MODULES = $(shell cd tsd/worker && find ts -name '*.py' ! -name '__init__.py' \
@@ -61,11 +62,18 @@ system: install deb
 	$(BIN)/python -m tests.system.root $(SUITE)
 	$(BIN)/pytest tests/system -n 2 --dist loadgroup
 
-bench: install
-	$(BIN)/python -m benchmarks
+# All that is measured takes half an hour, the quick round some minutes; BENCH='--only noop,mlp' a
+# part of it (`python -m benchmarks --help`).
+bench: $(BENCH_STAMP)
+	$(BIN)/python -m benchmarks $(BENCH)
 
-bench-quick: install
-	$(BIN)/python -m benchmarks --quick
+bench-quick: $(BENCH_STAMP)
+	$(BIN)/python -m benchmarks --quick $(BENCH)
+
+$(BENCH_STAMP): $(STAMP)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt \
+	  --editable '.[bench]'
+	touch $@
 
 # build/deb/*.deb; VERSION=… builds another version, ARCH=arm64 for another machine.
 deb:

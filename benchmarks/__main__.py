@@ -1,35 +1,34 @@
-"""`python -m benchmarks`: start everything, ask everybody in turn, report."""
+"""`python -m benchmarks`: start everything, ask everybody in turn, report.
+
+Tables go to standard output; results/latest.json has everything, results/*.svg the curves."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import report, servers
+import psutil
+
+from benchmarks import plots, report, servers
+from benchmarks.daemon import Tsd, tsd, with_access_log
+from benchmarks.figures import BRIEF, FULL, figures
+from benchmarks.growth import extent_of, growth
 from benchmarks.load import check_wrk, cores
 from benchmarks.measurement import Ask, Measurement, Target, measure
-from benchmarks.workloads import Workload, all_workloads, pack_archive
+from benchmarks.plan import Plan, plan_of
+from benchmarks.results import Figure, Grown, Results
+from benchmarks.workloads import Workload, families
 from tsctl.failure import Failure
 
-CONCURRENCIES = (1, 16, 64)
-RESULTS = Path(__file__).parent / "results" / "latest.json"
+RESULTS = Path(__file__).parent / "results"
 WARM_UP_S = 1
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured."""
-
-    workloads: tuple[Workload, ...]
-    rounds: int
-    seconds: int
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,12 @@ class Contest:
     targets: tuple[Target, ...]
 
     def ask(self, concurrency: int, seconds: int) -> Ask:
-        return Ask(self.workload, self.body_file, concurrency, seconds)
+        return Ask(self.workload, self.body_file, concurrency, seconds * self.workload.slowness)
+
+    def warm_up(self, concurrency: int) -> None:
+        """Touch all memory that the largest concurrency needs before anything is measured."""
+        for target in self.targets:
+            measure(target, Ask(self.workload, self.body_file, concurrency, WARM_UP_S))
 
 
 def main() -> int:
@@ -51,11 +55,12 @@ def main() -> int:
     try:
         check_wrk()
         with tempfile.TemporaryDirectory(prefix="tsd-bench-") as folder:
-            measurements = list(run(plan, Path(folder)))
+            results = run(plan, Path(folder))
     except Failure as failure:
-        print(f"bench: {failure.what}\n  why: {failure.why}\n  fix: {failure.fix}", file=sys.stderr)
+        complain(failure)
         return 1
     facts: dict[str, object] = {
+        "failures": results.failures,
         "date": date.isoformat(timespec="seconds"),
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
         "machine": report.machine(),
@@ -64,56 +69,117 @@ def main() -> int:
         "placement": placement(),
         "took_s": round(time.monotonic() - begun, 1),
     }
-    report.write_file(RESULTS, facts, measurements)
-    print(heading(facts), report.table(measurements), sep="\n\n")
-    return 1 if any(one.failed for one in measurements) else 0
+    report.write_file(RESULTS / "latest.json", facts, results)
+    print(report.heading(facts), report.tables(results), sep="\n\n")
+    for path in plots.draw(results, RESULTS):
+        print(f"wrote {path}", file=sys.stderr)
+    has_failed = results.failures or any(one.failed for one in results.measurements)
+    return 1 if has_failed else 0
 
 
-def plan_of(words: Sequence[str]) -> Plan:
-    """What the command line asks for."""
-    known = all_workloads()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="1 round of 1 s instead of 5 of 2 s")
-    parser.add_argument("--only", choices=known, metavar="WORKLOAD", help=", ".join(known))
-    given = parser.parse_args(words)
-    chosen = (known[given.only],) if given.only else tuple(known.values())
-    return Plan(chosen, *((1, 1) if given.quick else (5, 2)))
+def run(plan: Plan, folder: Path) -> Results:
+    """Everything that the plan asks for."""
+    measurements: list[Measurement] = []
+    found: list[Figure] = []
+    failures: list[str] = []
+    for family in families(list(plan.workloads)):
+        own = folder / family[0].group
+        own.mkdir()
+        with going_on(failures):
+            measurements += compete(family, plan, own)
+    if plan.has_figures:
+        effort = FULL if plan.rounds > 1 else BRIEF
+        with going_on(failures):
+            found += shown(figures(folder, effort))
+    grown: list[Grown] = []
+    if plan.has_growth:
+        with going_on(failures):
+            for one in growth(folder, extent_of(plan.rounds, plan.seconds)):
+                show_grown(one)
+                grown.append(one)
+    return Results(measurements, found, failures, grown)
 
 
-def run(plan: Plan, folder: Path) -> Iterator[Measurement]:
+@contextlib.contextmanager
+def going_on(failures: list[str]) -> Iterator[None]:
+    """What fails is told and noted; the rest of a long run is not lost with it."""
+    try:
+        yield
+    except Failure as failure:
+        complain(failure)
+        failures.append(failure.what)
+    except (OSError, subprocess.SubprocessError, psutil.Error) as error:
+        print(f"bench: {error!r}", file=sys.stderr)
+        failures.append(repr(error))
+
+
+def complain(failure: Failure) -> None:
+    print(f"bench: {failure.what}\n  why: {failure.why}\n  fix: {failure.fix}", file=sys.stderr)
+
+
+def compete(family: list[Workload], plan: Plan, folder: Path) -> Iterator[Measurement]:
     """Ask everybody in turn, so that what disturbs one disturbs the others."""
     with contextlib.ExitStack() as stack:
-        for contest in contests(plan, folder, stack):
-            # All memory that the largest concurrency needs is touched before it is measured.
-            for target in contest.targets:
-                measure(target, contest.ask(max(CONCURRENCIES), WARM_UP_S))
-            for concurrency in CONCURRENCIES:
-                ask = contest.ask(concurrency, plan.seconds)
-                for number in range(plan.rounds):
+        contests = list(prepared(family, folder, stack))
+        for contest in contests:
+            contest.warm_up(max(plan.of(contest.workload), default=1))
+        for concurrency in sorted({number for one in family for number in plan.of(one)}):
+            asked = [one for one in contests if concurrency in plan.of(one.workload)]
+            for number in range(plan.rounds):
+                for contest in asked:
                     for target in contest.targets:
-                        show(number, one := measure(target, ask))
+                        show(number, one := measure(target, contest.ask(concurrency, plan.seconds)))
                         yield one
 
 
-def contests(plan: Plan, folder: Path, stack: contextlib.ExitStack) -> Iterator[Contest]:
-    """Every workload with its targets, which live until the stack ends."""
+def prepared(
+    family: list[Workload], folder: Path, stack: contextlib.ExitStack
+) -> Iterator[Contest]:
+    """The contests of a family, with targets that live until the stack ends."""
     core, _ = cores()
-    daemon = stack.enter_context(servers.tsd(folder, core))
+    daemons = [stack.enter_context(tsd(folder / "tsd", core))]
+    if any(workload.is_logged for workload in family):
+        settings = with_access_log(folder)
+        logged = tsd(folder / "tsd-log", core, "tsd+log", settings)
+        daemons.append(stack.enter_context(logged))
     bare = {
-        name: stack.enter_context(servers.yardstick(name, module, core))
-        for name, module in (("floor", "benchmarks.floor"), ("recv", "benchmarks.recv_loop"))
+        name: stack.enter_context(servers.yardstick(name, folder, core))
+        for name in sorted({name for one in family for name in one.yardsticks} - {"raw"})
     }
-    for workload in plan.workloads:
-        body_file = folder / f"{workload.name}.body"
-        body_file.write_bytes(workload.body)
-        daemon.register(workload, pack_archive(workload, folder))
-        yardsticks: list[Target] = [
-            bare[name]
-            if name in bare
-            else stack.enter_context(servers.raw(workload, body_file, core))
-            for name in workload.yardsticks
-        ]
-        yield Contest(workload, body_file, (*yardsticks, daemon))
+    for workload in family:
+        mine = daemons if workload.is_logged else daemons[:1]
+        yield contest_of(workload, folder, mine, bare, stack)
+
+
+def contest_of(
+    workload: Workload,
+    folder: Path,
+    daemons: Sequence[Tsd],
+    bare: dict[str, servers.Yardstick],
+    stack: contextlib.ExitStack,
+) -> Contest:
+    """The workload, served by the daemons, and the yardsticks that it names."""
+    for daemon in daemons:
+        body_file = daemon.serve(workload, folder)
+    core, _ = cores()
+    yardsticks: list[Target] = [
+        bare[name] if name in bare else stack.enter_context(servers.raw(workload, body_file, core))
+        for name in workload.yardsticks
+    ]
+    return Contest(workload, body_file, (*yardsticks, *daemons))
+
+
+def shown(found: Iterable[Figure]) -> Iterator[Figure]:
+    """Each as it comes, for whoever waits."""
+    for figure in found:
+        print(f"{figure.value:>12,.4g} {figure.unit:2} {figure.about}", file=sys.stderr, flush=True)
+        yield figure
+
+
+def show_grown(one: Grown) -> None:
+    """As `shown`."""
+    about = f"{one.cpu_us:>9.1f} us CPU, {one.ratio:.2f} of the smallest"
+    print(f"growing {one.what:>12} {one.size:>6,} {about}", file=sys.stderr, flush=True)
 
 
 def placement() -> str:
@@ -121,22 +187,16 @@ def placement() -> str:
     server_core, load_core = cores()
     if server_core is None:
         return "servers and load share all cores"
-    return f"servers on core {server_core}, load on core {load_core}, the mlp worker on any"
-
-
-def heading(facts: dict[str, object]) -> str:
-    """Date, command and machine: a figure means nothing without them."""
-    machine = facts["machine"]
-    assert isinstance(machine, dict)
-    versions = ", ".join(f"{name} {value}" for name, value in machine.items())
-    rounds = f"{facts['rounds']} interleaved rounds of {facts['seconds']} s a cell"
-    return f"{facts['date']}, `{facts['command']}`, {rounds}\n{versions}; {facts['placement']}"
+    return (
+        f"servers on core {server_core}, load on core {load_core}, workers of models with work of "
+        "their own on any"
+    )
 
 
 def show(number: int, one: Measurement) -> None:
     """Progress, for whoever waits."""
     print(
-        f"round {number + 1}  {one.workload:>6} c={one.concurrency:<3} {one.target:>5}"
+        f"round {number + 1}  {one.workload:>13} c={one.concurrency:<3} {one.target:>9}"
         f" {one.requests_per_s:>11,.0f}/s {1000 * one.total_cpu_s:>9.1f} us CPU a request",
         file=sys.stderr,
         flush=True,

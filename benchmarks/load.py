@@ -1,4 +1,5 @@
-"""The load: wrk for small requests, upload.py for large ones, and what they report."""
+"""The load: wrk for small requests, upload.py for large ones, grpc_load.py for gRPC; and what
+they report."""
 
 from __future__ import annotations
 
@@ -21,13 +22,17 @@ GRACE_S = 60
 
 @dataclass(frozen=True)
 class Load:
-    """The same request over and over: to whom, on how many connections, how long."""
+    """The same request over and over: to whom, on how many connections, how long.
+
+    `url` is `http://HOST:PORT/PATH`, `unix:SOCKET:/PATH`, or for gRPC `HOST:PORT/MODEL`."""
 
     url: str
     body_file: Path
     content_type: str
     connections: int
     seconds: int
+    # So many requests of a connection are on their way at once.
+    pipelined: int = 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Outcome:
     p99_ms: float
     failed: int
     note: str = ""
+    p999_ms: float = math.nan
 
 
 def check_wrk() -> None:
@@ -61,10 +67,15 @@ def run_uploads(load: Load, core: int | None) -> Outcome:
     return _run(upload_command(load), core)
 
 
+def run_grpc(load: Load, core: int | None) -> Outcome:
+    return _run(grpc_command(load), core)
+
+
 def wrk_command(load: Load) -> list[str]:
     return [
         *("wrk", "-t1", f"-c{load.connections}", f"-d{load.seconds}s", "-s", str(SCRIPT)),
-        *(load.url, "--", str(load.body_file), load.content_type),
+        *("--timeout", f"{GRACE_S}s", load.url),
+        *("--", str(load.body_file), load.content_type, str(load.pipelined)),
     ]
 
 
@@ -72,6 +83,13 @@ def upload_command(load: Load) -> list[str]:
     return [
         *(sys.executable, "-m", "benchmarks.upload", load.url, str(load.body_file)),
         *(load.content_type, str(load.connections), str(load.seconds)),
+    ]
+
+
+def grpc_command(load: Load) -> list[str]:
+    return [
+        *(sys.executable, "-m", "benchmarks.grpc_load", load.url, str(load.body_file)),
+        *(str(load.connections), str(load.seconds)),
     ]
 
 
@@ -101,6 +119,7 @@ def parse(output: str) -> Outcome:
         p99_ms=figures["p99_us"] / 1e3,
         failed=figures["failed"],
         note=figures.get("note", ""),
+        p999_ms=figures.get("p999_us", math.nan) / 1e3,
     )
 
 
@@ -109,6 +128,19 @@ def quantile(ascending: Sequence[float], share: float) -> float:
     if not ascending:
         return math.nan
     return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
+
+
+def summary(took_us: Sequence[float], duration_us: float, failed: int) -> dict[str, float]:
+    """The figures of a load made here, in the words that `parse` reads."""
+    ascending = sorted(took_us)
+    return {
+        "requests": len(ascending),
+        "duration_us": duration_us,
+        "p50_us": quantile(ascending, 0.5),
+        "p99_us": quantile(ascending, 0.99),
+        "p999_us": quantile(ascending, 0.999),
+        "failed": failed,
+    }
 
 
 def _run(command: list[str], core: int | None) -> Outcome:

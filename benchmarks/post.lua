@@ -7,12 +7,15 @@ function init(args)
   wrk.body = file:read("*a")
   wrk.headers["Content-Type"] = args[2]
   file:close()
+  local requests = string.rep(wrk.format(), tonumber(args[3]))
+  request = function() return requests end
 end
 
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
-    '\n{"requests": %d, "duration_us": %d, "p50_us": %d, "p99_us": %d, "failed": %d}\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    '\n{"requests": %d, "duration_us": %d, "p50_us": %d, "p99_us": %d, "p999_us": %d, "failed": %d}\n',
+    summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), latency:percentile(99.9),
     e.connect + e.read + e.write + e.status + e.timeout))
 end

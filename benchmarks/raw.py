@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.load import quantile
+from benchmarks.load import summary
 
 Handle = Callable[[list[dict[str, Any]] | None, object], list[bytes]]
 
@@ -57,13 +57,9 @@ def run(call: Callable[[], None], rows: int, seconds: float) -> dict[str, float]
         call()
         now = time.perf_counter()
         took_us.append(1e6 * (now - before))
-    took_us.sort()
-    return {
+    figures = summary(took_us, 1e6 * (now - begun), failed=0)
+    return figures | {
         "requests": rows * len(took_us),
-        "duration_us": 1e6 * (now - begun),
-        "p50_us": quantile(took_us, 0.5),
-        "p99_us": quantile(took_us, 0.99),
-        "failed": 0,
         "cpu_s": time.process_time() - cpu_before,
     }
 

@@ -1,68 +1,45 @@
-"""What the measurements say: medians, ratios round by round, a table, a file."""
+"""What a run says, for people and for programs: tables in Markdown, and a file of JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from benchmarks.goals import Goal, all_goals
 from benchmarks.measurement import Measurement
-
-Cell = tuple[str, int]
-Figure = Callable[[Measurement], float]
+from benchmarks.results import Results
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """tsd ÷ a yardstick in one cell: the medians of the rounds' ratios."""
-
-    workload: str
-    concurrency: int
-    yardstick: str
-    requests_per_s: float
-    p50: float
-    cpu: float
-    daemon_cpu: float
-    worker_cpu: float
+def tables(results: Results) -> str:
+    """All of it: medians, ratios, figures, and what became of the goals."""
+    parts = [_medians(results), _ratios(results), _figures(results), goals_table(results)]
+    return "\n\n".join(part for part in parts if part) + _notes(results.measurements)
 
 
-FIGURES: dict[str, Figure] = {
-    "requests_per_s": lambda one: one.requests_per_s,
-    "p50": lambda one: one.p50_ms,
-    "cpu": lambda one: one.total_cpu_s,
-    "daemon_cpu": lambda one: one.cpu_s.get("daemon", one.total_cpu_s),
-    "worker_cpu": lambda one: one.cpu_s.get("workers", one.total_cpu_s),
-}
+def heading(facts: dict[str, object]) -> str:
+    """Date, command and machine: a figure means nothing without them."""
+    machine = facts["machine"]
+    assert isinstance(machine, dict)
+    versions = ", ".join(f"{name} {value}" for name, value in machine.items())
+    rounds = f"{facts['rounds']} interleaved rounds of {facts['seconds']} s a cell"
+    return f"{facts['date']}, `{facts['command']}`, {rounds}\n{versions}; {facts['placement']}"
 
 
-def ratios(measurements: Sequence[Measurement]) -> list[Ratio]:
-    """tsd against every yardstick of its cell. Measurements stand in the order of the rounds."""
-    found = []
-    for (workload, concurrency), by_target in _cells(measurements).items():
-        ours = by_target.get("tsd", [])
-        for name, theirs in by_target.items():
-            if name != "tsd" and ours:
-                of = {key: median_ratio(ours, theirs, figure) for key, figure in FIGURES.items()}
-                found.append(Ratio(workload, concurrency, name, **of))
-    return found
-
-
-def median_ratio(
-    ours: Iterable[Measurement], theirs: Iterable[Measurement], figure: Figure
-) -> float:
-    """The median of the rounds' ratios: what disturbs one round disturbs both sides of it."""
-    pairs = [(figure(our), figure(their)) for our, their in zip(ours, theirs, strict=True)]
-    return median(our / their if their else float("nan") for our, their in pairs)
-
-
-def table(measurements: Sequence[Measurement]) -> str:
-    """Both tables in Markdown: the medians, then the ratios."""
-    return f"{_medians(measurements)}\n\n{_ratios(ratios(measurements))}\n{_notes(measurements)}"
+def goals_table(results: Results) -> str:
+    """Every goal of which something was measured, met or not."""
+    rows = [
+        f"{goal.about} | {goal.bound.value} {goal.must:g} | {goal.stretch:g} | {value:.3g} | "
+        f"{goal.verdict(value)}"
+        for goal, value in _reached(results)
+    ]
+    return _markdown("goal | must | stretch | measured | verdict", rows, 1) if rows else ""
 
 
 def machine() -> dict[str, object]:
@@ -77,36 +54,48 @@ def machine() -> dict[str, object]:
     }
 
 
-def write_file(path: Path, facts: dict[str, object], measurements: Sequence[Measurement]) -> None:
-    """Everything, for whoever compares two runs."""
+def write_file(path: Path, facts: dict[str, object], results: Results) -> None:
+    """Everything, for whoever compares two runs; what is no number is null."""
     content = {
         **facts,
-        "ratios": [asdict(ratio) for ratio in ratios(measurements)],
-        "measurements": [asdict(one) for one in measurements],
+        "goals": [
+            {"goal": goal.about, "measured": value, "verdict": goal.verdict(value)}
+            for goal, value in _reached(results)
+        ],
+        "ratios": [asdict(ratio) for ratio in results.ratios()],
+        "figures": [asdict(figure) for figure in results.figures],
+        "measurements": [asdict(one) for one in results.measurements],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(_finite(content), indent=1) + "\n")
 
 
-def _cells(measurements: Iterable[Measurement]) -> dict[Cell, dict[str, list[Measurement]]]:
-    cells: dict[Cell, dict[str, list[Measurement]]] = {}
-    for one in measurements:
-        by_target = cells.setdefault((one.workload, one.concurrency), {})
-        by_target.setdefault(one.target, []).append(one)
-    return cells
+def _finite(value: object) -> object:
+    """JSON has no word for what is no number."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _medians(measurements: Sequence[Measurement]) -> str:
-    names = "workload | c | target | requests/s | p50 ms | p99 ms"
+def _reached(results: Results) -> list[tuple[Goal, float]]:
+    computed = [(goal, goal.computed(results)) for goal in all_goals()]
+    return [(goal, value) for goal, value in computed if value is not None]
+
+
+def _medians(results: Results) -> str:
+    names = "workload | c | target | requests/s | p50 ms | p99 ms | p99.9 ms"
     rows = [
-        f"{workload} | {concurrency} | {target} | {_figures(rounds)}"
-        for (workload, concurrency), by_target in _cells(measurements).items()
+        f"{workload} | {concurrency} | {target} | {_row(rounds)}"
+        for (workload, concurrency), by_target in results.cells().items()
         for target, rounds in by_target.items()
     ]
-    return _markdown(f"{names} | CPU s/1000 | of which | mean batch | failed", rows, 3)
+    names = f"{names} | CPU s/1000 | of which | mean batch | failed"
+    return _markdown(names, rows, 3) if rows else ""
 
 
-def _figures(rounds: Sequence[Measurement]) -> str:
+def _row(rounds: Sequence[Measurement]) -> str:
     batches = [one.mean_batch for one in rounds if one.mean_batch is not None]
     parts = rounds[0].cpu_s
     split = [f"{part} {median(one.cpu_s[part] for one in rounds):.4f}" for part in parts]
@@ -115,6 +104,7 @@ def _figures(rounds: Sequence[Measurement]) -> str:
             f"{median(one.requests_per_s for one in rounds):,.0f}",
             f"{median(one.p50_ms for one in rounds):.3f}",
             f"{median(one.p99_ms for one in rounds):.3f}",
+            f"{median(one.p999_ms for one in rounds):.3f}",
             f"{median(one.total_cpu_s for one in rounds):.4f}",
             ", ".join(split) if len(split) > 1 else "",
             f"{median(batches):.1f}" if batches else "",
@@ -123,14 +113,24 @@ def _figures(rounds: Sequence[Measurement]) -> str:
     )
 
 
-def _ratios(found: Iterable[Ratio]) -> str:
-    names = "workload | c | tsd ÷ | requests/s | p50 | CPU | daemon's CPU | workers' CPU"
+def _ratios(results: Results) -> str:
+    names = "workload | c | tsd | ÷ | requests/s | p50 | CPU | daemon's CPU | workers' CPU"
     rows = [
-        f"{one.workload} | {one.concurrency} | {one.yardstick} | {one.requests_per_s:.3g} | "
-        f"{one.p50:.3g} | {one.cpu:.3g} | {one.daemon_cpu:.3g} | {one.worker_cpu:.3g}"
-        for one in found
+        f"{one.workload} | {one.concurrency} | {one.target} | {one.yardstick} | "
+        f"{one.requests_per_s:.3g} | {_number(one.p50)} | {one.cpu:.3g} | {one.daemon_cpu:.3g} | "
+        f"{one.worker_cpu:.3g}"
+        for one in results.ratios()
     ]
-    return _markdown(names, rows, 3)
+    return _markdown(names, rows, 4) if rows else ""
+
+
+def _figures(results: Results) -> str:
+    rows = [f"{one.about} | {one.value:,.4g} | {one.unit}" for one in results.figures]
+    return _markdown("figure | value | unit", rows, 1) if rows else ""
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3g}"
 
 
 def _markdown(names: str, rows: Iterable[str], words: int) -> str:

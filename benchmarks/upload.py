@@ -13,42 +13,52 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.load import quantile
+from benchmarks.load import summary
 
 UNPACED = (b"cubic", b"reno")
 ANSWER_BYTES = 65_536
+ANSWER_S = 30
 
 
 def main(url: str, body_file: str, content_type: str, connections: str, seconds: str) -> None:
-    address, _, path = url.removeprefix("http://").partition("/")
-    host, _, port = address.partition(":")
+    place, path = parts(url)
     body = Path(body_file).read_bytes()
     lines = (
-        f"POST /{path} HTTP/1.1",
-        f"Host: {address}",
+        f"POST {path} HTTP/1.1",
+        "Host: bench",
         f"Content-Type: {content_type}",
         f"Content-Length: {len(body)}",
     )
     message = "\r\n".join([*lines, "", ""]).encode() + body
-    sockets = [connect(host, int(port)) for _ in range(int(connections))]
+    sockets = [connect(place) for _ in range(int(connections))]
     begun = time.perf_counter()
     end = begun + float(seconds)
     with ThreadPoolExecutor(len(sockets)) as threads:
         clients = [threads.submit(repeat, client, message, end) for client in sockets]
-    took_us = sorted(time_us for client in clients for time_us in client.result() if time_us)
-    figures = {
-        "requests": len(took_us),
-        "duration_us": 1e6 * (time.perf_counter() - begun),
-        "p50_us": quantile(took_us, 0.5),
-        "p99_us": quantile(took_us, 0.99),
-        "failed": sum(not time_us for client in clients for time_us in client.result()),
-        "note": f"congestion control {congestion_control(sockets[0])}",
-    }
-    print(json.dumps(figures))
+    took_us = [time_us for client in clients for time_us in client.result()]
+    answered_us = [time_us for time_us in took_us if time_us]
+    duration_us = 1e6 * (time.perf_counter() - begun)
+    figures = summary(answered_us, duration_us, len(took_us) - len(answered_us))
+    print(json.dumps(figures | {"note": note(sockets[0])}))
 
 
-def connect(host: str, port: int) -> socket.socket:
-    client = socket.create_connection((host, port), timeout=30)
+def parts(url: str) -> tuple[str, str]:
+    """`HOST:PORT` or a socket's path, and the path that is asked for."""
+    if url.startswith("unix:"):
+        place, _, path = url.removeprefix("unix:").partition(":")
+        return place, path
+    place, _, path = url.removeprefix("http://").partition("/")
+    return place, f"/{path}"
+
+
+def connect(place: str) -> socket.socket:
+    if place.startswith("/"):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(ANSWER_S)
+        client.connect(place)
+        return client
+    host, _, port = place.rpartition(":")
+    client = socket.create_connection((host, int(port)), timeout=ANSWER_S)
     for name in UNPACED:
         with suppress(OSError):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name)
@@ -56,9 +66,11 @@ def connect(host: str, port: int) -> socket.socket:
     return client
 
 
-def congestion_control(client: socket.socket) -> str:
+def note(client: socket.socket) -> str:
+    if client.family == socket.AF_UNIX:
+        return ""
     name = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
-    return name.rstrip(b"\0").decode()
+    return f"congestion control {name.rstrip(bytes(1)).decode()}"
 
 
 def repeat(client: socket.socket, message: bytes, end: float) -> list[float]:

@@ -143,8 +143,11 @@ def _unregister(parser: Parser) -> None:
 
 def _scale(parser: Parser) -> None:
     _add_model(parser)
-    parser.add_argument("workers", type=_count, metavar="N", help="how many workers it shall have")
-    parser.add_argument("--version", metavar="VERSION", help="default: the default version")
+    add = parser.add_argument
+    add("workers", type=_count, metavar="N", nargs="?", help="how many workers it shall have")
+    add("--version", metavar="VERSION", help="default: the default version")
+    add("--batch-size", type=_count, metavar="N", help="requests in a batch, at most")
+    add("--max-batch-delay", type=_count, metavar="MS", help="milliseconds to wait for a full one")
     _add_no_wait(parser)
 
 
@@ -168,6 +171,48 @@ def _predict(parser: Parser) -> None:
     add("--version", metavar="VERSION", help="default: the default version")
     add("--content-type", metavar="TYPE", help="default: by the name of the file")
     add("-o", "--output", type=Path, metavar="OUT", help="write the answer to this file")
+
+
+def _bench(parser: Parser) -> None:
+    from tsctl.quantities import bounded, milliseconds, several
+
+    add = parser.add_argument
+    _add_model(parser)
+    add("file", metavar="FILE", nargs="?", default="-", help="a sample input; - is standard input")
+    add("--data", metavar="STRING", help="the input itself, instead of a file")
+    add("--version", metavar="VERSION", help="default: the default version")
+    add("--content-type", metavar="TYPE", help="default: by the name of the file")
+    add("--latency", type=milliseconds, metavar="TIME", help="the target: 50ms, 1s; default: none")
+    add(
+        "--percentile",
+        type=bounded(1.0, 100.0),
+        default=99.0,
+        metavar="P",
+        help="that must keep it (99)",
+    )
+    add(
+        "--concurrency",
+        type=several(1, 1_000),
+        default=(),
+        metavar="LIST",
+        help="clients: 1,8,64 and so on",
+    )
+    add(
+        "--max-workers",
+        type=bounded(1, 1_000),
+        metavar="N",
+        help="default: as many as there are processors",
+    )
+    add("--max-batch-size", type=bounded(1, 1_024), default=64, metavar="N", help="default: 64")
+    add(
+        "--seconds",
+        type=bounded(0.1, 600.0),
+        default=2.0,
+        metavar="S",
+        help="of each measurement (2)",
+    )
+    add("--apply", action="store_true", help="set what was found best")
+    add("--force", action="store_true", help="although the model serves others now")
 
 
 def _run(parser: Parser) -> None:
@@ -286,12 +331,13 @@ RUNTIME_VERBS: dict[str, tuple[str, Callable[[Parser], None]]] = {
 COMMANDS = {
     "register": Command("Make a model known and start its workers", "change", _register),
     "unregister": Command("Stop a model and forget it", "change", _unregister),
-    "scale": Command("Set how many workers a model has", "change", _scale),
+    "scale": Command("Set a model's workers, and its batches", "change", _scale),
     "set-default": Command("Choose the version that answers by default", "change", _set_default),
     "list": Command("Show all models and their versions", "list", _nothing),
     "describe": Command("Show one model: settings, workers, last error", "describe", _describe),
     "status": Command("Show how the daemon does", "status", _nothing),
     "predict": Command("Send one input to a model and print its answer", "predict", _predict),
+    "bench": Command("Find a model's best batch size and workers", "bench", _bench),
     "run": Command("Register a model if need be, and send it one input", "run", _run),
     "logs": Command("Show the daemon's log", "logs", _logs),
     "runtime": Command("Add, make, check and remove interpreters", "runtime", _runtime),

@@ -7,7 +7,6 @@ import asyncio
 import faulthandler
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tsd.daemon import Daemon
 from tsd.errors import ConfigError, TsdError
 from tsd.migration import migrate
 from tsd.settings import Config
+from tsd.version import own_version
 
 EXIT_STARTUP, EXIT_CONFIG = 1, 78
 # Nothing was asked for so long (exit_on_idle_s): the next connection is to start it again.
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: dict[str, Any]) -> int:
+    if given["version"]:
+        sys.stdout.write(f"tsd {own_version()}\n")
+        return 0
     environment = systemd.environment()
     places = systemd.places(environment)
     if given["migrate"]:
@@ -89,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tsd", description="The PyTorch model server of this machine; see tsd(8)."
     )
-    parser.add_argument("--version", action="version", version=f"tsd {version('tsd')}")
+    parser.add_argument("--version", action="store_true", help="say it and leave")
     parser.add_argument("--config", metavar="FILE", help="the configuration file (tsd.toml)")
     parser.add_argument("--ts-config", metavar="FILE", help="TorchServe's config.properties")
     for option in OPTIONS:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,11 +68,16 @@ def handed_over(membership: Path = Path("/proc/self/cgroup"), root: Path = ROOT)
 
 
 class Cgroups:
-    """Nothing happens without a `group`, or before `take_over`."""
+    """Nothing happens without a `group`, or before `take_over`.
 
-    def __init__(self, group: Path | None, limits: Limits) -> None:
+    `on_left` is told when a worker is gone: then is the time to `sweep`."""
+
+    def __init__(
+        self, group: Path | None, limits: Limits, on_left: Callable[[], None] = lambda: None
+    ) -> None:
         self._group = group
         self._limits = limits
+        self.left = on_left
         self._controllers: set[str] = set()
         # The groups of workers and their processes, until they are empty and removed. None: it is
         # being forked; 0: there was none.
@@ -134,10 +140,11 @@ class Cgroups:
             log.warning("workers get no groups of their own: %s", why, code="cgroups_failed")
         self._has_failed = True
 
-    def sweep(self) -> None:
+    def sweep(self) -> bool:
         """End what is left of workers that are gone, and remove their groups once they are empty.
 
-        To be called again and again: the kernel takes its time."""
+        Whether there were any; then it is to be called again: the kernel takes its time."""
+        has_more = False
         for folder, pid in list(self._workers.items()):
             if pid is None:
                 continue
@@ -145,6 +152,7 @@ class Cgroups:
                 left = (folder / "cgroup.procs").read_text().split()
                 if str(pid) in left:
                     continue
+                has_more = True
                 if left:
                     name = folder.relative_to(self._models)
                     log.info("%s: %d left behind are ended", name, len(left), code="strays")
@@ -153,6 +161,7 @@ class Cgroups:
                 del self._workers[folder]
                 # The last worker of the model: else it is not empty.
                 folder.parent.rmdir()
+        return has_more
 
     @property
     def _models(self) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -51,7 +52,8 @@ from tsd.settings import Config
 from tsd.snapshots import Snapshots
 
 LAST_ANSWERS_S = 5.0
-REAP_S = 0.5
+REAP_S = 5.0
+REAP_SOON_S = 0.25
 
 log = get_logger()
 
@@ -81,7 +83,8 @@ class Daemon:
             lambda: self._state != "ready",
         )
         self._registry = Registry()
-        self._cgroups = Cgroups(handed_over(), limits_of(config.serving))
+        self._reaping: asyncio.TimerHandle | None = None
+        self._cgroups = Cgroups(handed_over(), limits_of(config.serving), self._reap_soon)
         self._runtimes = Runtimes(config.state_dir, config.python, own_interpreter())
         self._fork_servers = ForkServers(self._runtimes, self._make_fork_server)
         self._measuring = Measuring(
@@ -91,7 +94,6 @@ class Daemon:
             config,
             self._fork_servers,
             find_devices(environment.variables.get(VISIBLE_GPUS)),
-            os.getpid(),
             on_metric=self._measuring.metrics.handlers.take,
             metrics_config=self._measuring.declared.for_workers(),
         )
@@ -160,6 +162,8 @@ class Daemon:
     async def _open_doors(self) -> None:
         if self._tokens is not None:
             self._tokens.publish()
+        # What is there now stays: to look through all of it for garbage would hold the loop.
+        gc.freeze()
         await self._doors.open_others()
         took_s = time.monotonic() - self._started_at
         log.info("accepting after %.2f s", took_s, code="accepting")
@@ -321,8 +325,20 @@ class Daemon:
 
     def _reap_strangers(self) -> None:
         """What handlers leave behind comes to the subreaper. (uvloop keeps SIGCHLD to itself.)"""
-        asyncio.get_running_loop().call_later(REAP_S, self._reap_strangers)
-        self._cgroups.sweep()
+        has_more = self._cgroups.sweep()
         workers = [w for model in self._registry for w in model.pool.workers.values()]
         known = {pid for worker in workers for pid in worker.pids}
         process.reap_all_but(known | self._fork_servers.pids | programs.pids)
+        self._reap_in(REAP_SOON_S if has_more else REAP_S)
+
+    def _reap_soon(self) -> None:
+        self._reap_in(REAP_SOON_S)
+
+    def _reap_in(self, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._reaping is not None:
+            if now < self._reaping.when() <= now + delay_s:
+                return
+            self._reaping.cancel()
+        self._reaping = loop.call_at(now + delay_s, self._reap_strangers)

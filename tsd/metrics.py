@@ -1,30 +1,19 @@
-"""The figures of a model, counted in own slots, and the page that Prometheus reads.
+"""The figures of a model, counted in own slots: that costs some tenths of a microsecond.
 
-Counting costs some tenths of a microsecond; prometheus_client sees the figures only when the
-page is asked for. Names and labels are part of the interface: see tsd-metrics(7)."""
+The page that Prometheus reads is made of them in metrics_page.py, when it is asked for."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
 
 LATENCY_BOUNDS_S = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
     *(0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 BATCH_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-LABELS = ("model", "version")
 
 
 class Histogram:
@@ -161,82 +150,5 @@ class ModelSnapshot:
     restarts: int
     is_ready: bool
     arena_bytes: int
-
-
-def page(
-    snapshots: Iterable[ModelSnapshot], connections: int, names: Collection[str] = ()
-) -> bytes:
-    """tsd's own part of the metrics page, in Prometheus' text format; `names`: these only."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(list(snapshots), connections, names))
-    return bytes(generate_latest(registry))
-
-
-class _Figures(Collector):
-    def __init__(
-        self, snapshots: list[ModelSnapshot], connections: int, names: Collection[str]
-    ) -> None:
-        self._snapshots = snapshots
-        self._connections = connections
-        self._names = names
-
-    def collect(self) -> Iterator[Metric]:
-        for family in self._families():
-            if self._names:
-                family.samples = [one for one in family.samples if one.name in self._names]
-            if family.samples or not self._names:
-                yield family
-
-    def _families(self) -> Iterator[Metric]:
-        yield from _counters(self._snapshots)
-        yield from _gauges(self._snapshots)
-        yield from _histograms(self._snapshots)
-        yield GaugeMetricFamily(
-            "tsd_connections", "Open client connections.", value=self._connections
-        )
-
-
-def _counters(snapshots: list[ModelSnapshot]) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
-        "tsd_requests", "Predictions answered or refused.", labels=LABELS
-    )
-    retries = CounterMetricFamily("tsd_retries", "Jobs given to another worker.", labels=LABELS)
-    restarts = CounterMetricFamily("tsd_worker_restarts", "Dead workers replaced.", labels=LABELS)
-    errors = CounterMetricFamily(
-        "tsd_errors", "Predictions that ended with an error.", labels=(*LABELS, "code")
-    )
-    for snapshot in snapshots:
-        labels = (snapshot.name, snapshot.version)
-        requests.add_metric(labels, snapshot.figures.requests)
-        retries.add_metric(labels, snapshot.figures.retries)
-        restarts.add_metric(labels, snapshot.restarts)
-        for code, count in list(snapshot.figures.errors.items()):
-            errors.add_metric((*labels, code), count)
-    yield from (requests, errors, retries, restarts)
-
-
-def _gauges(snapshots: list[ModelSnapshot]) -> Iterator[Metric]:
-    depth = GaugeMetricFamily("tsd_queue_depth", "Jobs that wait for a worker.", labels=LABELS)
-    ready = GaugeMetricFamily("tsd_model_ready", "Whether the model is ready.", labels=LABELS)
-    arena = GaugeMetricFamily("tsd_arena_bytes", "Bytes of requests held.", labels=LABELS)
-    workers = GaugeMetricFamily("tsd_workers", "Workers by state.", labels=(*LABELS, "state"))
-    for snapshot in snapshots:
-        labels = (snapshot.name, snapshot.version)
-        depth.add_metric(labels, snapshot.queue_depth)
-        ready.add_metric(labels, float(snapshot.is_ready))
-        arena.add_metric(labels, snapshot.arena_bytes)
-        for state, count in snapshot.workers.items():
-            workers.add_metric((*labels, state), count)
-    yield from (depth, ready, arena, workers)
-
-
-def _histograms(snapshots: list[ModelSnapshot]) -> Iterator[Metric]:
-    latency = HistogramMetricFamily("tsd_request_seconds", "From accept to answer.", labels=LABELS)
-    queue = HistogramMetricFamily("tsd_queue_seconds", "Waiting for a worker.", labels=LABELS)
-    rows = HistogramMetricFamily("tsd_batch_rows", "Jobs in a batch.", labels=LABELS)
-    for snapshot in snapshots:
-        labels, figures = (snapshot.name, snapshot.version), snapshot.figures
-        latency.add_metric(labels, figures.latency_s.cumulative(), figures.latency_s.total)
-        queue.add_metric(labels, figures.queue_s.cumulative(), figures.queue_s.total)
-        rows.add_metric(labels, figures.batch_rows.cumulative(), figures.batch_rows.total)
-    yield from (latency, queue, rows)
+    # By number and device of the worker, and kind.
+    gpu_bytes: dict[tuple[str, str, str], int] = field(default_factory=dict)

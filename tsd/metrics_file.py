@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from tsd.errors import ConfigError
@@ -56,6 +55,9 @@ def read(path: Path | None) -> MetricsFile:
     """The file's metrics, or the built-in ones; ConfigError when the file is no such file."""
     if path is None:
         return MetricsFile(_by_name(FRONTEND), _by_name(MODEL))
+    # Slow to import, and seldom needed.
+    import yaml
+
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"it is larger than {MAX_FILE_BYTES} bytes")

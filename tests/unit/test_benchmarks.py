@@ -1,4 +1,4 @@
-"""The parts of the bench that only compute: commands, figures, ratios, tables."""
+"""The parts of the bench that only compute: plans, commands, figures, places."""
 
 from __future__ import annotations
 
@@ -9,27 +9,32 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
-from benchmarks.__main__ import plan_of
-from benchmarks.load import Load, Outcome, parse, pinned, quantile, upload_command, wrk_command
-from benchmarks.measurement import Ask, Measurement, between, measured
-from benchmarks.servers import Counts
-from benchmarks.workloads import all_workloads
+from benchmarks import upload
+from benchmarks.load import (
+    Load,
+    Outcome,
+    grpc_command,
+    parse,
+    pinned,
+    quantile,
+    summary,
+    upload_command,
+    wrk_command,
+)
+from benchmarks.measurement import Ask, between, measured
+from benchmarks.plan import plan_of
+from benchmarks.servers import MODULES, Counts, together, url_at
+from benchmarks.workloads import Door, all_workloads, families
 
 LOAD = Load("http://127.0.0.1:8080/x", Path("/tmp/body"), "text/plain", 16, 2)
 OUTCOME = Outcome(requests=4000, seconds=2.0, p50_ms=0.5, p99_ms=3.0, failed=0)
 ASK = Ask(all_workloads()["noop"], Path("body"), 16, 2)
 
 
-def cell(target: str, rate: float, **cpu_s: float) -> Measurement:
-    """A measurement of one round, of which only the rate and the CPU time matter."""
-    return Measurement("noop", 16, target, 100, rate, 1.0, 2.0, 0, cpu_s, None, "")
-
-
 def test_wrk_is_told_connections_seconds_script_and_body() -> None:
     words = wrk_command(LOAD)
     assert words[:4] == ["wrk", "-t1", "-c16", "-d2s"]
-    assert words[-4:] == ["http://127.0.0.1:8080/x", "--", "/tmp/body", "text/plain"]
+    assert words[-5:] == ["http://127.0.0.1:8080/x", "--", "/tmp/body", "text/plain", "1"]
 
 
 def test_wrks_script_exists() -> None:
@@ -40,6 +45,10 @@ def test_wrks_script_exists() -> None:
 def test_uploads_are_told_the_same() -> None:
     words = upload_command(LOAD)
     assert words[-5:] == [LOAD.url, "/tmp/body", "text/plain", "16", "2"]
+
+
+def test_a_load_by_grpc_is_told_body_calls_and_seconds() -> None:
+    assert grpc_command(LOAD)[-4:] == [LOAD.url, "/tmp/body", "16", "2"]
 
 
 def test_a_command_is_pinned_only_where_there_is_a_core_for_it() -> None:
@@ -53,11 +62,12 @@ def test_figures_are_read_from_the_last_line() -> None:
         "duration_us": 2_000_000,
         "p50_us": 150,
         "p99_us": 900,
+        "p999_us": 1_000,
         "failed": 1,
         "note": "by hand",
     }
     output = f"Running 2s test\n  Latency  1.00ms\n\n{json.dumps(figures)}\n"
-    assert parse(output) == Outcome(10, 2.0, 0.15, 0.9, 1, "by hand")
+    assert parse(output) == Outcome(10, 2.0, 0.15, 0.9, 1, "by hand", 1.0)
 
 
 @pytest.mark.parametrize("output", ["", "unable to connect", "17"])
@@ -97,72 +107,94 @@ def test_a_cell_in_which_nothing_was_answered_can_be_reported() -> None:
     assert measured("floor", ASK, none, Counts({"server": 0.05})).requests_per_s == 0
 
 
-def test_ratios_are_medians_of_the_rounds() -> None:
-    rounds = [(100.0, 50.0), (10.0, 9.0), (100.0, 60.0)]
-    measurements = [
-        one
-        for floor, ours in rounds
-        for one in (
-            cell("floor", floor, server=0.010),
-            cell("tsd", ours, daemon=0.012, workers=0.003),
-        )
-    ]
-    (ratio,) = report.ratios(measurements)
-    assert (ratio.workload, ratio.concurrency, ratio.yardstick) == ("noop", 16, "floor")
-    assert ratio.requests_per_s == pytest.approx(0.6)
-    assert ratio.cpu == pytest.approx(1.5)
-    assert ratio.daemon_cpu == pytest.approx(1.2)
-    assert ratio.worker_cpu == pytest.approx(0.3)
-
-
-def test_a_yardstick_that_used_nothing_measurable_gives_no_ratio() -> None:
-    (ratio,) = report.ratios([cell("floor", 1.0, server=0.0), cell("tsd", 1.0, daemon=0.1)])
-    assert math.isnan(ratio.cpu)
-
-
-def test_the_table_has_a_row_for_each_target_and_each_ratio() -> None:
-    measurements = [
-        cell("floor", 60_000, server=0.014),
-        replace(cell("tsd", 40_000, daemon=0.02, workers=0.002), mean_batch=29.5, note="a note"),
-    ]
-    text = report.table(measurements)
-    floor_row, tsd_row, ratio_row = (line for line in text.splitlines() if "| noop |" in line)
-    assert "60,000" in floor_row
-    assert "daemon 0.0200, workers 0.0020 | 29.5 | 0 |" in tsd_row
-    assert "| noop | 16 | floor | 0.667 |" in ratio_row
-    assert "noop: a note" in text
-
-
-def test_every_row_of_a_table_has_as_many_columns_as_its_head() -> None:
-    measurements = [cell("floor", 2.0, server=0.1), cell("tsd", 1.0, daemon=0.1, workers=0.1)]
-    for block in report.table(measurements).split("\n\n"):
-        assert len({line.count("|") for line in block.splitlines() if line}) == 1
-
-
-def test_the_file_holds_facts_ratios_and_every_round(tmp_path: Path) -> None:
-    path = tmp_path / "results" / "latest.json"
-    measurements = [cell("floor", 2.0, server=0.1), cell("tsd", 1.0, daemon=0.1)]
-    report.write_file(path, {"date": "today"}, measurements)
-    content = json.loads(path.read_text())
-    assert content["date"] == "today"
-    assert len(content["measurements"]) == 2
-    assert content["ratios"][0]["requests_per_s"] == 0.5
-
-
 def test_the_bodies_are_of_the_promised_sizes() -> None:
     workloads = all_workloads()
     assert len(workloads["noop"].body) == 13
     assert 1200 < len(workloads["mlp"].body) < 1500
     assert len(json.loads(workloads["mlp"].body)) == 128
-    assert len(workloads["length"].body) == 4 * 1024 * 1024
+    assert len(workloads["length4-tcp"].body) == len(workloads["tensor"].body) == 4 * 1024 * 1024
+    assert len(workloads["length64-unix"].body) == 64 * 1024 * 1024
+    assert workloads["resnet"].body.startswith(b"\xff\xd8")
 
 
-def test_every_workload_has_its_handler() -> None:
-    assert all(workload.handler.is_file() for workload in all_workloads().values())
+def test_every_workload_has_its_handler_and_its_yardsticks() -> None:
+    for workload in all_workloads().values():
+        assert workload.handler.is_file()
+        assert set(workload.yardsticks) <= {*MODULES, "raw"}
+
+
+def test_workloads_that_are_compared_are_measured_in_turn() -> None:
+    names = [[one.name for one in family] for family in families(list(all_workloads().values()))]
+    assert ["mlp", "mlp1"] in names
+    assert ["noop"] in names
 
 
 def test_the_quick_plan_is_one_round() -> None:
     assert (plan_of([]).rounds, plan_of([]).seconds) == (5, 2)
-    quick = plan_of(["--quick", "--only", "mlp"])
+    quick = plan_of(["--quick", "--only", "mlp,figures"])
     assert (quick.rounds, quick.seconds) == (1, 1)
     assert [workload.name for workload in quick.workloads] == ["mlp"]
+    assert quick.has_figures
+    assert 256 not in quick.concurrencies
+
+
+def test_a_plan_is_what_the_command_line_says() -> None:
+    plan = plan_of(["--rounds", "3", "--seconds", "4", "--only", "noop", "--concurrency", "16,64"])
+    assert (plan.rounds, plan.seconds, plan.concurrencies) == (3, 4, (16, 64))
+    assert not plan.has_figures
+
+
+def test_an_unknown_workload_is_refused_with_those_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        plan_of(["--only", "noop,nope"])
+    assert "there is no nope: noop, mlp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rounds", "0"], "0 is less than 1"),
+        (["--seconds", "much"], "invalid"),
+        (["--only", "noop", "--concurrency", "32"], "noop is measured at (1, 16, 64, 256)"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        plan_of(words)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("door", "address", "url"),
+    [
+        (Door.TCP, "127.0.0.1:80", "http://127.0.0.1:80/x"),
+        (Door.UNIX, "/run/http.sock", "unix:/run/http.sock:/x"),
+        (Door.GRPC, "127.0.0.1:70", "127.0.0.1:70/x"),
+    ],
+)
+def test_urls_say_door_place_and_path(door: Door, address: str, url: str) -> None:
+    assert url_at(door, address, "/x") == url
+
+
+def test_uploads_find_place_and_path_in_a_url() -> None:
+    assert upload.parts("http://127.0.0.1:80/a/b") == ("127.0.0.1:80", "/a/b")
+    assert upload.parts("unix:/run/http.sock:/a/b") == ("/run/http.sock", "/a/b")
+
+
+def test_the_rates_of_several_processes_are_added() -> None:
+    one = {"requests": 20, "duration_us": 1e6, "cpu_s": 1.0, "failed": 0}
+    latencies = {"p50_us": 5.0, "p99_us": 6.0, "p999_us": 7.0}
+    slower = one | {"requests": 10, "duration_us": 2e6} | dict.fromkeys(latencies, 9.0)
+    both = together([one | latencies, slower])
+    assert both["requests"] / both["duration_us"] == pytest.approx(25 / 1e6)
+    assert (both["p50_us"], both["p99_us"], both["cpu_s"]) == (9.0, 9.0, 2.0)
+
+
+def test_a_load_made_here_is_read_as_wrks() -> None:
+    took_us = [float(value) for value in range(1000, 0, -1)]
+    outcome = parse(json.dumps(summary(took_us, 2e6, failed=3)))
+    assert outcome == Outcome(1000, 2.0, 0.5, 0.99, 3, p999_ms=0.999)

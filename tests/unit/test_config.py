@@ -323,7 +323,9 @@ def test_every_setting_is_bounded_and_explained() -> None:
     for setting in config.SETTINGS.values():
         assert setting.meaning.endswith("."), setting.key
         if isinstance(setting.default, int | float) and not isinstance(setting.default, bool):
-            bounds = setting.type.__metadata__[0]
+            # Of a number or a word, the number's.
+            kind = next(iter(typing.get_args(setting.type.__origin__)), setting.type)
+            bounds = kind.__metadata__[0]
             assert (bounds.ge is not None) or (bounds.gt is not None), setting.key
             assert bounds.le is not None, setting.key
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,11 +34,11 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    """structlog and the root logger are the whole process's: give them back."""
+    """The log and the root logger are the whole process's: give them back."""
     root = logging.getLogger()
     before = root.level, root.handlers[:]
     yield
-    structlog.reset_defaults()
+    log.end()
     root.setLevel(before[0])
     root.handlers[:] = before[1]
 

@@ -19,7 +19,7 @@ from ts.arg_parser import ArgParser
 from tsctl.arguments import COMMANDS, build_parser
 from tsctl.failure import Status
 from tsd import __main__ as daemon
-from tsd import errors, metrics, metrics_file
+from tsd import errors, metrics, metrics_file, metrics_page
 from tsd.config import SETTINGS
 from tsd.properties import doors
 from tsd.properties.keys import KEYS, READ_ELSEWHERE, WITHOUT_MEANING
@@ -263,7 +263,8 @@ def own_metrics() -> Iterator[tuple[str, str, str, frozenset[str]]]:
     figures = metrics.ModelFigures()
     figures.count_error("queue_full")
     one = metrics.ModelSnapshot("m", "1", figures, 0, {"idle": 1}, 0, is_ready=True, arena_bytes=0)
-    for family in text_string_to_metric_families(metrics.page([one], 0).decode()):
+    one.gpu_bytes["1", "cuda:0", "allocated"] = 1
+    for family in text_string_to_metric_families(metrics_page.page([one], 0).decode()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         yield name, family.type, "", frozenset(family.samples[0].labels) - {"le"}
 

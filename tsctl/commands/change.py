@@ -45,10 +45,15 @@ def register_request(arguments: Namespace) -> Request:
 
 
 def scale_request(arguments: Namespace) -> Request:
+    if arguments.workers is arguments.batch_size is arguments.max_batch_delay is None:
+        why = "neither a number of workers nor a limit of batches is given"
+        raise Failure(Status.USAGE, "there is nothing to change", why, "see `tsctl scale --help`")
     path = target(
         *_model_path(arguments),
         min_worker=arguments.workers,
         max_worker=arguments.workers,
+        batch_size=arguments.batch_size,
+        max_batch_delay=arguments.max_batch_delay,
         synchronous=not arguments.no_wait,
     )
     return Request("PUT", path, {"Accept": _accept(arguments)})

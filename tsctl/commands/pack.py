@@ -35,6 +35,8 @@ CPP_RUNTIME = "LSP"
 BUILT_IN_HANDLERS = {
     *("base_handler", "text_classifier", "image_classifier", "object_detector"),
     *("image_segmenter", "dali_image_classifier", "vllm_handler", "trt_llm_handler"),
+    # Of tsd alone.
+    "tensor_handler",
 }
 BUILT_IN_CPP_HANDLERS = {"BaseHandler", "TorchScriptHandler"}
 UNWANTED_FOLDERS = {"__MACOSX", "__pycache__"}

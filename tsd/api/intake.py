@@ -41,7 +41,8 @@ class Intake(Job):
             # How long it is, is known at its end.
             request.receive(self._on_body_elsewhere)
         elif len(self.request_id) + len(self.fields) + length < self._model.inline_bytes:
-            request.receive(self._on_body)
+            # The limit can change until it is there, with the model's batch size.
+            request.receive(self._on_body_elsewhere)
         else:
             self._take_slot(length, self._on_room)
 

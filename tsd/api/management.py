@@ -10,14 +10,20 @@ from tsd.api import answers
 from tsd.api.access import audit, caller_of
 from tsd.api.described import customized, described
 from tsd.api.intake import request_headers
-from tsd.api.parameters import is_true, number, register_options, register_parameters
+from tsd.api.parameters import (
+    is_true,
+    number,
+    register_options,
+    register_parameters,
+    scaling,
+)
 from tsd.api.phases import Say, Words, stream_phases, wants_phases
 from tsd.api.routes import Call, CallHandler
 from tsd.errors import BadRequest, DownloadFailed
 from tsd.http.message import Response
 from tsd.models.archive import check_runtime
 from tsd.models.download import is_url
-from tsd.operations import Operations, Progress
+from tsd.operations import Operations, Progress, Scaling
 from tsd.runtimes.book import DEFAULT_WORDS
 from tsd.serving.model import Model
 from tsd.serving.registry import Registry
@@ -87,7 +93,7 @@ class Management:
         return work
 
     async def scale(self, call: Call) -> Response | None:
-        """Bring the workers up to min_worker or down to max_worker."""
+        """Bring the workers up to min_worker or down to max_worker; change limits of batches."""
         audit(caller_of(call.request), call.request)
         version = call.parts.get("version") or call.query.get("model_version")
         return await _answer(call, self.scaling(call.parts["model"], version, call.query))
@@ -95,18 +101,17 @@ class Management:
     def scaling(self, name: str, version: str | None, asked: dict[str, str]) -> Work:
         """What is to be done to scale a version, whatever door it was asked at."""
         model = self._registry.find(name, version)
-        least = number(asked, "min_worker", 1)
-        most = number(asked, "max_worker", least)
+        wanted = scaling(asked, Scaling(model.min_workers, model.max_workers))
         is_synchronous = is_true(asked.get("synchronous"), default=False)
 
         async def work(progress: Progress) -> Result:
-            await self._operations.scale(
-                model, least, most, progress, is_synchronous=is_synchronous
-            )
+            await self._operations.scale(model, wanted, progress, is_synchronous=is_synchronous)
             if not is_synchronous:
                 return 202, "Processing worker updates...", model
             named = f", version: {version}" if version else ""
-            text = f"Workers scaled to {least} for model: {model.name}{named}"
+            text = f"Workers scaled to {wanted.least} for model: {model.name}{named}"
+            if wanted.changes_batches:
+                text += f", batch size: {model.description.batch_size}"
             return 200, text, model
 
         return work

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version as package_version
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -30,10 +29,10 @@ from tsd.serving.registry import Registry
 from tsd.serving.worker_handle import WorkerHandle, WorkerState
 from tsd.system_load import Reading
 from tsd.torchserve_metrics import TorchServeMetrics
+from tsd.version import own_version
 
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 LOG_LINES = 100
-VERSION = package_version("tsd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,10 @@ class Observe:
         connections = facts.connections()
 
         def render() -> bytes:
-            own = metrics.page(snapshots, connections, names) if facts.shows_own_metrics else b""
+            # Its library is slow to import, and not needed to start.
+            from tsd.metrics_page import page
+
+            own = page(snapshots, connections, names) if facts.shows_own_metrics else b""
             return own + facts.torchserve_metrics.page(readings, names).encode()
 
         # Rendering many models takes longer than the loop may be held. The thread only reads.
@@ -138,7 +140,7 @@ class Observe:
         default = self._fork_servers.runtimes.default
         server = self._fork_servers.find(default.name) if default else None
         body = {
-            "version": VERSION,
+            "version": own_version(),
             "pid": os.getpid(),
             "state": facts.state(),
             "uptime_s": round(time.monotonic() - facts.started_at, 1),

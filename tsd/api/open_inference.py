@@ -4,11 +4,10 @@ tsd's own, which say how things are, stand in observe.py."""
 
 from __future__ import annotations
 
-from importlib.metadata import version as package_version
-
 from tsd.api import answers
 from tsd.api.routes import Call, CallHandler
 from tsd.http.message import Response
+from tsd.version import own_version
 
 NOT_IMPLEMENTED = 501
 
@@ -18,7 +17,7 @@ async def server(_call: Call) -> Response:
     return answers.json_answer(
         {
             "name": "Torchserve",
-            "version": package_version("tsd"),
+            "version": own_version(),
             "extenstion": ["kserve", "kubeflow"],
         }
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version as package_version
 from typing import Any, Literal
 
 from tsd.api import answers
@@ -15,9 +14,9 @@ from tsd.api.routes import Call, CallHandler
 from tsd.http.message import Response
 from tsd.runtimes.book import DEFAULT_WORDS
 from tsd.serving.registry import Registry
+from tsd.version import own_version
 
 OPENAPI = "3.0.1"
-VERSION = package_version("tsd")
 Document = dict[str, Any]
 Section = Literal["http", "management", "metrics"]
 SECTIONS: tuple[Section, ...] = ("http", "management", "metrics")
@@ -106,6 +105,8 @@ SCALE = Operation(
         Parameter("min_worker", "Least number of workers.", "integer", 1),
         Parameter("max_worker", "Most workers; as many as the least unless given.", "integer"),
         Parameter("synchronous", "Whether to wait for the workers.", "boolean", default=False),
+        Parameter("batch_size", "Most requests of one batch, from now on.", "integer"),
+        Parameter("max_batch_delay", "Milliseconds to wait for a full batch.", "integer"),
     ),
     UNKNOWN_MODEL | {202: "Workers are on their way.", 400: "The numbers contradict each other."},
 )
@@ -220,12 +221,12 @@ def door_document(sections: Iterable[Section]) -> Document:
     for section in sections:
         paths |= OF_SECTIONS[section]
     about = "Predictions by PyTorch models, and their management."
-    return _document("TorchServe APIs", VERSION, paths | METRICS, about)
+    return _document("TorchServe APIs", own_version(), paths | METRICS, about)
 
 
 def management_document(name: str) -> Document:
     """How one model is managed."""
-    return _document(f"RESTful Management API for: {name}", VERSION, ONE_MODEL)
+    return _document(f"RESTful Management API for: {name}", own_version(), ONE_MODEL)
 
 
 def model_document(name: str) -> Document:

@@ -6,9 +6,11 @@ import json
 import re
 
 from tsd.api.routes import Call
-from tsd.errors import MalformedJson
-from tsd.models.description import RegisterOptions
+from tsd.errors import BadRequest, MalformedJson
+from tsd.models.description import MAX_BATCH_SIZE, RegisterOptions
+from tsd.operations import Scaling
 
+MAX_BATCH_DELAY_MS = 3_600_000
 WHOLE = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 NUMBERS = frozenset(
     (
@@ -58,6 +60,18 @@ def register_options(asked: dict[str, str]) -> RegisterOptions:
     )
 
 
+def scaling(asked: dict[str, str], present: Scaling) -> Scaling:
+    """TorchServe's numbers of workers, and tsd's own limits of batches.
+
+    Where only these are said, the workers stay as many as they are."""
+    size = _limit(asked, "batch_size", 1, MAX_BATCH_SIZE)
+    delay_ms = _limit(asked, "max_batch_delay", 0, MAX_BATCH_DELAY_MS)
+    if not (size is delay_ms is None or {"min_worker", "max_worker"} & asked.keys()):
+        return Scaling(present.least, present.most, size, delay_ms)
+    least = number(asked, "min_worker", 1)
+    return Scaling(least, number(asked, "max_worker", least), size, delay_ms)
+
+
 def number(asked: dict[str, str], name: str, default: int) -> int:
     """A whole number; TorchServe takes anything else for absent, so does tsd."""
     text = asked.get(name, "")
@@ -67,6 +81,20 @@ def number(asked: dict[str, str], name: str, default: int) -> int:
 def is_true(text: str | None, *, default: bool) -> bool:
     """Only the word itself is true, in whatever case."""
     return default if text is None else text.lower() == "true"
+
+
+def _limit(asked: dict[str, str], name: str, least: int, most: int) -> int | None:
+    """A number that TorchServe does not know here, so that a wrong one can be told."""
+    text = asked.get(name)
+    if text is None:
+        return None
+    if not WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        raise BadRequest(
+            f"{name} is wrong.",
+            why=f"{text[:20]!r} is not a whole number from {least} to {most}",
+            fix=f"give another {name}, or leave it out",
+        )
+    return int(text)
 
 
 def _text(name: str, value: object) -> str:

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from tsd.api.observe import VERSION
 from tsd.errors import BadRequest
 from tsd.grpc.calls import Call, Rpc
 from tsd.grpc.predictions import Asked, Predictions
@@ -30,6 +29,7 @@ from tsd.grpc.protos.open_inference_pb2 import (
 from tsd.grpc.statuses import of_change, of_prediction
 from tsd.grpc.tensors import request_json, response_message
 from tsd.serving.registry import Registry
+from tsd.version import own_version
 
 NAME = "org.pytorch.serve.grpc.openinference.GRPCInferenceService"
 STANDARD_NAME = "inference.GRPCInferenceService"
@@ -72,7 +72,7 @@ class OpenInference:
         self, _request: ServerMetadataRequest, _call: Call
     ) -> ServerMetadataResponse:
         """Name and version of this server."""
-        return ServerMetadataResponse(name="tsd", version=VERSION)
+        return ServerMetadataResponse(name="tsd", version=own_version())
 
     async def model_ready(self, request: ModelReadyRequest, _call: Call) -> ModelReadyResponse:
         """Whether the model has the workers that it should have."""

@@ -21,15 +21,42 @@ CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 TRAILER_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n")
 
 
+class Heap:
+    """How many bytes of bodies of one door are on the heap."""
+
+    __slots__ = ("used_bytes",)
+
+    def __init__(self) -> None:
+        self.used_bytes = 0
+
+
+class HeapBytes(bytearray):
+    """Bytes that are counted as long as they are there, whoever holds them."""
+
+    def __init__(self, heap: Heap, limit: int) -> None:
+        super().__init__()
+        self._heap = heap
+        self._limit = limit
+
+    def grow(self, piece: memoryview) -> None:
+        """Append; MessageError when all together would be more than the limit."""
+        if self._heap.used_bytes + len(piece) > self._limit:
+            raise MessageError(503)
+        self += piece
+        self._heap.used_bytes += len(piece)
+
+    def __del__(self) -> None:
+        self._heap.used_bytes -= len(self)
+
+
 class SizedBody:
     """A body of known length: copied into its room, or collected on the heap as it comes."""
 
-    __slots__ = ("_heap", "_room", "_size", "is_complete", "received", "since")
+    __slots__ = ("_place", "_size", "is_complete", "received", "since")
 
-    def __init__(self, size: int, room: memoryview | None, since: float) -> None:
+    def __init__(self, size: int, place: memoryview | HeapBytes, since: float) -> None:
         self._size = size
-        self._room = room
-        self._heap = bytearray()
+        self._place = place
         self.since = since
         self.received = 0
         self.is_complete = False
@@ -42,23 +69,23 @@ class SizedBody:
     @property
     def is_worth_direct(self) -> bool:
         """Whether the rest should be read straight into the room."""
-        return self._room is not None and self.remaining >= DIRECT_BYTES
+        return isinstance(self._place, memoryview) and self.remaining >= DIRECT_BYTES
 
     def feed(self, data: bytes, start: int) -> int:
         """Take what belongs to the body; returns where that ended."""
         stop = min(len(data), start + self.remaining)
         piece = memoryview(data)[start:stop]
-        if self._room is None:
-            self._heap += piece
+        if isinstance(self._place, HeapBytes):
+            self._place.grow(piece)
         else:
-            self._room[self.received : self.received + len(piece)] = piece
+            self._place[self.received : self.received + len(piece)] = piece
         self.advance(len(piece))
         return stop
 
     def free_room(self) -> memoryview:
         """Where the next bytes go; never beyond this body, so that no other request gets in."""
-        assert self._room is not None
-        return self._room[self.received : self.received + READ_BYTES]
+        assert isinstance(self._place, memoryview)
+        return self._place[self.received : self.received + READ_BYTES]
 
     def advance(self, count: int) -> None:
         """So many more bytes are there."""
@@ -67,7 +94,7 @@ class SizedBody:
 
     def content(self) -> bytearray | memoryview:
         """The body, once it is complete."""
-        return self._heap if self._room is None else self._room
+        return self._place
 
 
 class DroppedBody:
@@ -95,22 +122,22 @@ class ChunkedBody:
     Chunk extensions and trailers are read, bounded and dropped."""
 
     __slots__ = (
-        "_heap",
         "_left",
         "_limit",
         "_limits",
         "_line",
         "_overhead",
+        "_place",
         "_read_line",
         "is_complete",
         "received",
         "since",
     )
 
-    def __init__(self, limits: HttpSettings, limit: int, since: float) -> None:
+    def __init__(self, limits: HttpSettings, limit: int, place: HeapBytes, since: float) -> None:
         self._limits = limits
         self._limit = limit
-        self._heap = bytearray()
+        self._place = place
         self._line = b""
         self._left = 0
         self._overhead = 0
@@ -131,11 +158,11 @@ class ChunkedBody:
 
     def content(self) -> bytearray:
         """The body, once it is complete."""
-        return self._heap
+        return self._place
 
     def _feed_data(self, data: bytes, start: int) -> int:
         stop = min(len(data), start + self._left)
-        self._heap += memoryview(data)[start:stop]
+        self._place.grow(memoryview(data)[start:stop])
         self._left -= stop - start
         return stop
 
@@ -158,7 +185,7 @@ class ChunkedBody:
             raise MessageError(400)
         self._count_overhead(len(matched[2] or b""))
         self._left = int(matched[1], 16)
-        if len(self._heap) + self._left > self._limit:
+        if len(self._place) + self._left > self._limit:
             raise MessageError(413)
         self._read_line = ChunkedBody._read_data_end if self._left else ChunkedBody._read_trailer
 
@@ -181,12 +208,17 @@ class ChunkedBody:
             raise MessageError(431)
 
 
-def body_of(request: Request, limits: HttpSettings, now: float) -> SizedBody | ChunkedBody:
+def body_of(
+    request: Request, limits: HttpSettings, heap: Heap, now: float
+) -> SizedBody | ChunkedBody:
     """The body that a request has announced and said the place of."""
+    # The largest body has room there where no other one is.
+    own = HeapBytes(heap, max(limits.max_heap_bytes, limits.max_request_bytes))
     if request.content_length is None:
         limit = limits.max_request_bytes if request.limit is None else request.limit
-        return ChunkedBody(limits, limit, now)
-    return SizedBody(request.content_length, request.room, now)
+        return ChunkedBody(limits, limit, own, now)
+    place = own if request.room is None else request.room
+    return SizedBody(request.content_length, place, now)
 
 
 # `feed` takes what comes; `received` bytes have come since `since`.

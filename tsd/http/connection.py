@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from tsd.http.answers import Answers, OnAnswer
-from tsd.http.body import SizedBody
+from tsd.http.body import Heap, SizedBody
 from tsd.http.head import HeadReader, KnownHeads
-from tsd.http.inlet import DirectReader, Inlet
+from tsd.http.inlet import Inlet
 from tsd.http.message import Request
 from tsd.http.origin import Origin, origin_of
 from tsd.http.pace import LAST_WORD_S, LINGER_S, Pace
@@ -35,6 +35,7 @@ class Terms:
     handler: Handler
     clock: Callable[[], float]
     call_soon: Callable[[Callable[[], None]], object]
+    heap: Heap
     # Whether there is room for the new connection.
     admit: Callable[[Connection], bool]
     forget: Callable[[Connection], None]
@@ -150,6 +151,11 @@ class Connection(asyncio.Protocol):
     # From the requests.
 
     @property
+    def heap(self) -> Heap:
+        """Where bodies go that have no room."""
+        return self._terms.heap
+
+    @property
     def is_congested(self) -> bool:
         """The client takes less than it is sent."""
         return self._answers.is_paused
@@ -220,11 +226,11 @@ class Connection(asyncio.Protocol):
         """Close without another word."""
         self._transport.abort()
 
-    # From the direct reader.
+    # From the inlet.
 
     def end_direct(self) -> None:
         """The body has been read straight into its room."""
-        self._inlet.leave_direct()
+        self._inlet.end_direct()
         self._proceed(b"")
 
     # Reading.
@@ -283,7 +289,7 @@ class Connection(asyncio.Protocol):
             if request.head.expects_continue and not body.received:
                 self._permit(request)
             if isinstance(body, SizedBody) and body.is_worth_direct:
-                self._inlet.go_direct(DirectReader(self, body))
+                self._inlet.go_direct(body)
         if not reader.may_use:
             self._inlet.pause()
         elif self._inlet.is_paused:

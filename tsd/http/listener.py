@@ -16,12 +16,15 @@ from pathlib import Path
 
 from tsd.errors import StartupError
 from tsd.http.answers import OnAnswer
+from tsd.http.body import Heap
 from tsd.http.connection import Connection, Handler, Terms
 from tsd.http.head import KnownHeads
 from tsd.http.pace import LAST_WORD_S, LINGER_S
 from tsd.settings import HttpSettings
 
 SWEEP_S = 1.0
+# So many connections look at the time in one turn of the loop: all of them would hold it too long.
+SWEPT_AT_ONCE = 500
 
 
 class Listener:
@@ -45,6 +48,7 @@ class Listener:
             door=door,
             limits=limits,
             known_heads=KnownHeads(),
+            heap=Heap(),
             handler=handler,
             clock=clock,
             call_soon=_call_soon,
@@ -56,7 +60,8 @@ class Listener:
             refusal_head=refusal_head,
         )
         self._server: asyncio.Server | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        # The next sweep, or the next part of one that has begun.
+        self._timer: asyncio.Handle | None = None
         self._all_gone: asyncio.Future[None] | None = None
         self._is_draining = False
         # Clients in their TLS handshake: accepted, and not known yet.
@@ -140,10 +145,17 @@ class Listener:
 
     def sweep(self) -> None:
         """Let every connection look at the time."""
+        self._sweep_some(list(self.connections))
+
+    def _sweep_some(self, left: list[Connection]) -> None:
         now = self._terms.clock()
-        for connection in tuple(self.connections):
-            connection.sweep(now)
+        for connection in left[-SWEPT_AT_ONCE:]:
+            if connection in self.connections:
+                connection.sweep(now)
+        del left[-SWEPT_AT_ONCE:]
         self._timer = None
+        if left:
+            self._timer = asyncio.get_running_loop().call_soon(self._sweep_some, left)
         self._arm()
 
     def _admit(self, connection: Connection) -> bool:

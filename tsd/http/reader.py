@@ -6,9 +6,10 @@ ends is decided in connection.py."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from tsd.http.answers import Answers
-from tsd.http.body import Body, DroppedBody, body_of
+from tsd.http.body import Body, DroppedBody, Heap, body_of
 from tsd.http.head import HeadReader
 from tsd.http.message import Carrier, Request
 from tsd.http.pace import Pace
@@ -16,6 +17,13 @@ from tsd.settings import HttpSettings
 
 # The rest of a refused body is read, to keep the connection, if it is not longer than this.
 DROPPED_BYTES = 64 * 1024
+
+
+class Owner(Carrier, Protocol):
+    """The connection, as far as this file knows it."""
+
+    @property
+    def heap(self) -> Heap: ...
 
 
 class RequestReader:
@@ -37,7 +45,7 @@ class RequestReader:
 
     def __init__(
         self,
-        carrier: Carrier,
+        carrier: Owner,
         heads: HeadReader,
         answers: Answers,
         limits: HttpSettings,
@@ -143,7 +151,7 @@ class RequestReader:
         """The body that is being read, from when its place is known."""
         if self.body is None:
             assert self.incoming is not None
-            self.body = body_of(self.incoming, self._limits, self._clock())
+            self.body = body_of(self.incoming, self._limits, self._carrier.heap, self._clock())
         return self.body
 
     def drop_body(self) -> bool:

@@ -30,10 +30,11 @@ class WorkerArguments:
     # each job is a call of its own, and calls overlap.
     mode: str = "batch"
     threads: int = 1
+    # It keeps to these; none: the kernel moves it as it likes.
+    processors: tuple[int, ...] = ()
     arena_bytes: int = 0
     answers_bytes: int = 0
     max_answer_bytes: int = 1 << 28
-    daemon_pid: int = 0
     extra_paths: tuple[str, ...] = ()
     envelope: str = ""
     decode_input: bool = True
@@ -81,7 +82,7 @@ def pack_arguments(arguments: WorkerArguments) -> bytes:
 def unpack_arguments(message: bytes) -> WorkerArguments:
     """The inverse of `pack_arguments`."""
     fields = json.loads(message)
-    tuples = {name: tuple(fields[name]) for name in ("extra_paths", "gpus")}
+    tuples = {name: tuple(fields[name]) for name in ("extra_paths", "gpus", "processors")}
     return WorkerArguments(**fields | tuples)
 
 

@@ -57,13 +57,14 @@ class NoticeKind(enum.IntEnum):
     CANCEL = 4  # nobody waits for the answer of the job that `batch_id` names any more
     SMALL_BATCH = 5  # as BATCH, with jobs that are all inline, packed more closely
     PHASE = 10  # text: what the worker does before it is ready
-    READY = 11  # the model is loaded and warm
+    READY = 11  # the model is loaded and warm; first: 1 where batches overlap in the worker
     FAILED = 12  # text: the traceback that ended the loading
     NEED = 13  # first: bytes that the answers of the running batch need
     ANSWERS = 14  # the running batch is done
     PARTS = 15  # pieces of answers of the running batch; all inline
     METRICS = 16  # text: what the handler measured, a line each
-    BODIES = 17  # as ANSWERS, with answers that are all inline and say 200 and nothing but a body
+    MEMORY = 17  # first/second: bytes of GPU memory in tensors, and taken from the driver
+    BODIES = 18  # as ANSWERS, with answers that are all inline and say 200 and nothing but a body
 
 
 class Place(enum.IntEnum):

@@ -1,7 +1,7 @@
 """Shared memory: segments, and the slots that the daemon hands out in them.
 
-A segment is a sealed `memfd` of fixed size whose pages are reserved (`posix_fallocate`) before
-anyone touches them, so that a full machine shows as an error and never as SIGBUS. Slots are
+A segment is a `memfd` sealed against any other size, whose pages are reserved (`posix_fallocate`)
+before anyone touches them, so that a full machine shows as an error and never as SIGBUS. Slots are
 kept in the daemon's private memory: shared memory holds payloads and nothing else.
 What stands in a slot is said in layout.py."""
 
@@ -16,9 +16,7 @@ from dataclasses import dataclass
 
 MIN_SLOT_BYTES = 4_096
 
-# linux/fcntl.h; Python 3.11 does not name the last one
-F_ADD_SEALS = 1033
-SEAL_SHRINK, SEAL_GROW, SEAL_FUTURE_WRITE = 0x2, 0x4, 0x10
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +28,21 @@ class Slot:
 
 
 class Segment:
-    """A memfd of `capacity` bytes, sealed against any other size."""
+    """A memfd of `capacity` bytes. `fd` is what the other side gets, to map it and close it."""
 
     def __init__(self, name: str, capacity: int) -> None:
         self.capacity = capacity
         self._mappings: list[tuple[memoryview, mmap.mmap]] = []
-        self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.fd, capacity)
-        fcntl.fcntl(self.fd, F_ADD_SEALS, SEAL_SHRINK | SEAL_GROW)
+        self._own_fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.fd = self._own_fd
+        os.ftruncate(self._own_fd, capacity)
+        fcntl.fcntl(self._own_fd, fcntl.F_ADD_SEALS, SEALS)
 
     def map_to_write(self) -> memoryview:
-        """The last writable mapping there can be: who gets the descriptor later can only read."""
-        view = self._map(mmap.PROT_READ | mmap.PROT_WRITE)
-        fcntl.fcntl(self.fd, F_ADD_SEALS, SEAL_FUTURE_WRITE)
-        return view
+        """A writable mapping, for this side alone: who gets the descriptor later can only read."""
+        # Not by a seal against writing, which would forbid to punch holes, too.
+        self.fd = os.open(f"/proc/self/fd/{self._own_fd}", os.O_RDONLY | os.O_CLOEXEC)
+        return self._map(mmap.PROT_READ | mmap.PROT_WRITE)
 
     def map_to_read(self) -> memoryview:
         """A read-only mapping, for the side that does not write here."""
@@ -53,13 +52,19 @@ class Segment:
         """Put pages behind the first `size` bytes; OSError when the machine has none left.
 
         May take milliseconds: the daemon calls it on an executor's thread."""
-        os.posix_fallocate(self.fd, 0, min(size, self.capacity))
+        os.posix_fallocate(self._own_fd, 0, min(size, self.capacity))
+
+    def release(self) -> None:
+        """Give all pages back; nobody may be reading or writing. Takes as long as `reserve`."""
+        with mmap.mmap(self._own_fd, self.capacity) as whole:
+            whole.madvise(mmap.MADV_REMOVE)
 
     def close(self) -> None:
         """Close the descriptor and this process's mappings.
 
         A mapping of which somebody still holds a piece (an answer on its way out) goes with it."""
-        os.close(self.fd)
+        for descriptor in {self._own_fd, self.fd}:
+            os.close(descriptor)
         for view, mapping in self._mappings:
             view.release()
             with contextlib.suppress(BufferError):
@@ -67,7 +72,7 @@ class Segment:
         self._mappings.clear()
 
     def _map(self, protection: int) -> memoryview:
-        mapping = mmap.mmap(self.fd, self.capacity, prot=protection)
+        mapping = mmap.mmap(self._own_fd, self.capacity, prot=protection)
         view = memoryview(mapping)
         self._mappings.append((view, mapping))
         return view

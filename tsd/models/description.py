@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from tsd.errors import BadRequest, InvalidArchive
 from tsd.models import placement
@@ -89,6 +88,17 @@ class ModelDescription:
             return 0.0
         return self.max_batch_delay_ms / 1000
 
+    def rebatched(self, size: int | None, delay_ms: int | None) -> ModelDescription:
+        """The same version with other limits of batches, as far as they are said."""
+        asked = {"batch_size": size, "max_batch_delay_ms": delay_ms}
+        said = [name for name, value in asked.items() if value is not None]
+        return replace(
+            self,
+            batch_size=self.batch_size if size is None else size,
+            max_batch_delay_ms=self.max_batch_delay_ms if delay_ms is None else delay_ms,
+            origins=self.origins | dict.fromkeys(said, "request"),
+        )
+
     @property
     def deadline_s(self) -> float | None:
         """The time for one request, where the model sets its own."""
@@ -139,6 +149,9 @@ def check_name(name: str, what: str = "model name", option: str = "model_name=")
 
 def read_model_yaml(path: Path) -> dict[str, Any]:
     """The model-config.yaml of an archive, bounded; {} when it is empty."""
+    # Slow to import, and not needed to start.
+    import yaml
+
     if path.stat().st_size > MAX_YAML_BYTES:
         raise InvalidArchive(f"The model configuration is larger than {MAX_YAML_BYTES} bytes.")
     try:
@@ -305,7 +318,9 @@ class _Chooser:
             "maxBatchDelay": self.options.max_batch_delay,
         }
         asked = option[key]
-        if asked is not None and asked > 0:
+        # To wait for no company at all is a choice; a batch of nothing is none.
+        least = 0 if key == "maxBatchDelay" else 1
+        if asked is not None and asked >= least:
             self.origins[name] = "request"
             return asked
         return self.number(name, key, default)

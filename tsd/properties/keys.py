@@ -92,7 +92,7 @@ _NO_JVM = "there is no Java virtual machine"
 _ONE_LOOP = "one event loop serves all connections"
 _ONE_AGE = "the key of the inference door holds for both gRPC doors"
 _NO_WORKFLOWS = "TorchServe has removed workflows"
-_XEON = "serving.threads says how many threads a worker has; cores are not pinned"
+_XEON = "serving.threads says how many threads a worker has, serving.pin_workers where it computes"
 _IPEX = "a handler that wants the extension imports it"
 
 WITHOUT_MEANING = {

@@ -6,9 +6,8 @@ path, and nothing else of the daemon's."""
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
-
-import multipart
 
 import tsd
 
@@ -31,6 +30,8 @@ def worker_side(python: Path, program: str, *numbers: int) -> list[str]:
     """The command that calls `main(*numbers)` of that module; more words may follow.
 
     It is for a child of this process, and ends with it."""
-    packages = (str(Path(tsd.__file__).parent), multipart.__file__)
+    parser = find_spec("multipart")
+    assert parser is not None, "tsd was installed without its dependencies"
+    packages = (str(Path(tsd.__file__).parent), str(parser.origin))
     words = (program, " ".join(map(str, numbers)), str(os.getpid()))
     return [str(python), "-P", "-c", BOOTSTRAP, *packages, *words]

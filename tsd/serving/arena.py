@@ -1,8 +1,8 @@
 """An arena: a segment, its free slots, and who waits for room in it.
 
 The request arena of a model and the answer segment of a worker are both arenas; they differ in
-who writes. Pages are reserved ahead of use on an executor's thread, because reserving many takes
-longer than the loop may be held."""
+who writes. Pages are reserved ahead of use, and given back when nobody has used any for a while;
+both on an executor's thread, because it takes longer than the loop may be held."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tsd.ipc.segment import Segment, Slot, SlotAllocator, size_class
 from tsd.log import get_logger
@@ -29,14 +30,19 @@ class _Waiter:
 class Arena:
     """Slots in one segment. `then` callbacks get a slot, or None: no room until the deadline."""
 
-    def __init__(self, name: str, capacity: int, **about: object) -> None:
-        """`about`: whose it is, for the log."""
+    def __init__(self, name: str, capacity: int, *, idle_s: float = 0.0, **about: object) -> None:
+        """`idle_s`: after so long without use pages are given back; 0: never.
+        `about`: whose it is, for the log."""
         self.name = name
+        self.idle_s = idle_s
         self._about = about
         self.segment = Segment(name, capacity)
         self.slots = SlotAllocator()
         self._waiters: deque[_Waiter] = deque()
-        self._growth: asyncio.Future[None] | None = None
+        # The change of the reserved pages that is under way.
+        self._change: asyncio.Future[None] | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._was_used = False
         self._is_serving = False
         self._is_closed = False
 
@@ -50,12 +56,18 @@ class Arena:
         if self._is_closed or size_class(size) > self.segment.capacity:
             then(None)
             return
+        self._was_used = True
         slot = None if self._waiters else self.slots.take(size)
         if slot is not None:
             then(slot)
             return
         self._waiters.append(_Waiter(size, deadline, then))
         self._grow()
+
+    def take_now(self, size: int) -> Slot | None:
+        """A slot if one is free; None: ask again with `take`, or do without."""
+        self._was_used = True
+        return self.slots.take(size)
 
     def give_back(self, slot: Slot) -> None:
         """The slot is free again; whoever waits may have it."""
@@ -77,7 +89,9 @@ class Arena:
             return
         self._is_closed = True
         self.sweep(float("inf"))
-        if self._growth is None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        if self._change is None:
             self.segment.close()
 
     def _serve_waiters(self) -> None:
@@ -93,24 +107,43 @@ class Arena:
     def _grow(self) -> None:
         """Reserve twice as much as now, or what the first waiter needs; up to the capacity."""
         limit, capacity = self.slots.limit, self.segment.capacity
-        if self._growth is not None or limit >= capacity or self._is_closed:
+        if self._change is not None or limit >= capacity or self._is_closed:
             return
         wanted = limit + max(limit, FIRST_RESERVE_BYTES, size_class(self._waiters[0].size))
         target = min(wanted, capacity)
-        loop = asyncio.get_running_loop()
-        self._growth = loop.run_in_executor(None, self.segment.reserve, target)
-        self._growth.add_done_callback(lambda growth: self._on_grown(growth, target))
+        self._begin(partial(self.segment.reserve, target), target)
 
-    def _on_grown(self, growth: asyncio.Future[None], target: int) -> None:
-        self._growth = None
+    def _begin(self, change: Callable[[], None], target: int) -> None:
+        self._change = asyncio.get_running_loop().run_in_executor(None, change)
+        self._change.add_done_callback(lambda change: self._on_changed(change, target))
+
+    def _on_changed(self, change: asyncio.Future[None], target: int) -> None:
+        self._change = None
         if self._is_closed:
-            growth.exception()
+            change.exception()
             self.segment.close()
             return
-        if (error := growth.exception()) is not None:
+        if (error := change.exception()) is not None:
             # What has been reserved so far goes on being used; those who wait have a deadline.
             said = {"errno": getattr(error, "errno", None), "code": "shm_exhausted"}
             log.error("no memory for %s: %s", self.name, error, **self._about, **said)
             return
         self.slots.raise_limit(target)
         self._serve_waiters()
+        if self._idle_timer is None and target > FIRST_RESERVE_BYTES:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self.idle_s:
+            loop = asyncio.get_running_loop()
+            self._was_used = False
+            self._idle_timer = loop.call_later(self.idle_s, self._shrink_if_idle)
+
+    def _shrink_if_idle(self) -> None:
+        """One timer, while there is something to give back: a use only leaves a mark."""
+        self._idle_timer = None
+        if self._was_used or self.slots.used_bytes or self._change is not None:
+            self._look_later()
+            return
+        self.slots = SlotAllocator()
+        self._begin(self.segment.release, 0)

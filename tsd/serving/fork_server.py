@@ -174,6 +174,10 @@ class ForkServer:
             raise StartFailed("The fork server is not ready.", why=self.last_error)
         socket.send_fds(self._channel, [pack_arguments(arguments)], list(descriptors))
 
+    def forget(self) -> None:
+        """A worker's process is gone; what it had started may be there."""
+        self._cgroups.left()
+
     def next_request_id(self) -> int:
         """A number for `WorkerArguments.request_id`."""
         self._next_id += 1

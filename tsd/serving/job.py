@@ -9,7 +9,7 @@ from itertools import count, islice
 from typing import NamedTuple
 
 from tsd.errors import TsdError
-from tsd.ipc.layout import write_head
+from tsd.ipc.layout import head_bytes, write_head
 from tsd.ipc.segment import Slot
 from tsd.metrics import Asked
 
@@ -72,6 +72,11 @@ class Job(ABC):
         self.asked = None
         self.is_running = False
         self.is_done = False
+
+    @property
+    def inline_bytes(self) -> int:
+        """What it takes of a notice, where it has no slot."""
+        return head_bytes(self.request_id, self.fields) + len(self.body)
 
     def place(self, arena: memoryview, slot: Slot, body_bytes: int) -> memoryview:
         """Take that slot of the request arena; the room in it for the body is what comes back."""

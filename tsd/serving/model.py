@@ -96,7 +96,9 @@ class Model:
         plan = worker_plan(description, machine)
         label = f"tsd requests {description.name}/{description.version}"[:200]
         self._about = {"model": description.name, "version": description.version}
-        self.arena = Arena(label, serving.arena_bytes, **self._about)
+        # A GPU would go on reading the pages that are given back.
+        idle_s = 0.0 if plan.placement.is_on_gpu else serving.arena_idle_s
+        self.arena = Arena(label, serving.arena_bytes, idle_s=idle_s, **self._about)
         self.arena_view = self.arena.segment.map_to_write()
         self.pool = Pool(
             plan,
@@ -209,10 +211,25 @@ class Model:
             self._move(ModelState.LOADING)
         self.pool.scale(workers)
 
+    def rebatch(self, size: int | None, delay_ms: int | None) -> None:
+        """Other limits of batches, where they are said; workers are replaced one by one."""
+        self.description = description = self.description.rebatched(size, delay_ms)
+        self.inline_bytes = inline_limit(description.batch_size)
+        for job in self.open_jobs:
+            # As many of these as a batch may have now could be too much for one notice.
+            if job.slot is None and job.inline_bytes > self.inline_bytes:
+                job.is_alone = True
+        self.pool.renew(self.pool.plan.with_batch_size(description.batch_size))
+        rows, delay_s = self.pool.plan.rows, description.batch_delay_s
+        self._bounds = replace(self._bounds, max_rows=rows, max_wait_s=delay_s)
+        waiting = self.batcher.limits.max_waiting
+        self.batcher.limits = replace(self._bounds, max_waiting=waiting)
+        self.batcher.wake()
+
     async def wait_for_workers(self, on_change: Callable[[], None] | None = None) -> None:
-        """Return when all wanted workers serve; StartFailed at the first failed start."""
+        """Return when those that are wanted serve; StartFailed at the first failed start."""
         failed_before = self.pool.counts.failed_starts
-        while self.pool.serving != self.pool.wanted:
+        while not self.pool.is_as_wanted:
             if self.state in (ModelState.DRAINING, ModelState.UNLOADED):
                 raise Draining(f"Model {self.name} was unregistered while it was loading.")
             if self.pool.counts.failed_starts > failed_before:
@@ -263,6 +280,11 @@ class Model:
             restarts=self.pool.counts.restarts,
             is_ready=self.state is ModelState.READY,
             arena_bytes=self.arena.slots.used_bytes,
+            gpu_bytes={
+                (str(worker.number), worker.arguments.device, kind): held
+                for worker in self.pool.workers.values()
+                for kind, held in worker.gpu_bytes.items()
+            },
         )
 
     # What the batcher and the pool say.
@@ -306,10 +328,10 @@ class Model:
         self.batcher.limits = self._bounds
 
     def _on_orphans(self, worker: WorkerHandle, batches: list[Batch]) -> None:
-        """The first batch was running: its jobs are tried once more, each alone; others first."""
+        """What was running is tried once more, each job alone: the first batch, or all of them."""
         again: list[Job] = []
         for position, batch in enumerate(batches):
-            was_running = position == 0 or worker.overlaps
+            was_running = position == 0 or worker.overlaps or worker.launches_ahead
             for job in batch.jobs:
                 job.is_running = False
                 if self._may_run_again(job, was_running=was_running):

@@ -13,6 +13,7 @@ from tsd.errors import StartFailed
 from tsd.ipc.arguments import WorkerArguments
 from tsd.log import get_logger
 from tsd.models.description import ModelDescription
+from tsd.processors import Nodes, find_nodes, share_of, threads_for
 from tsd.serving.fork_servers import ForkServers
 from tsd.settings import Config, ServingSettings
 
@@ -21,17 +22,17 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What models share: the configuration, the fork servers, the devices, the daemon's pid."""
+    """What models share: the configuration, the fork servers, the devices."""
 
     config: Config
     fork_servers: ForkServers
     devices: tuple[str, ...]
-    pid: int
     # Gets every line of what handlers measure.
     on_metric: Callable[[str], None]
     # The metrics that handlers find declared.
     metrics_config: dict[str, Any]
     device_use: DeviceUse = field(default_factory=DeviceUse)
+    nodes: Nodes = field(default_factory=find_nodes)
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -78,11 +79,22 @@ class WorkerPlan:
     response_timeout_s: float
     # The most jobs that a worker has at once, not counting a batch that was sent ahead.
     capacity: int
+    nodes: Nodes
+    # Workers keep to processors of their own.
+    is_pinned: bool
 
     @property
     def rows(self) -> int:
         """The most jobs of one batch."""
         return 1 if self.arguments.mode == "async" else self.capacity
+
+    def room_of(self, arguments: WorkerArguments) -> int:
+        """The most jobs that the worker with these arguments has at once.
+
+        One from before a change of the batch size never gets more than it was told."""
+        if self.arguments.mode == "async":
+            return self.capacity
+        return min(self.capacity, arguments.batch_size)
 
     @property
     def overlaps(self) -> bool:
@@ -97,20 +109,42 @@ class WorkerPlan:
         where ranks must all be done with a batch before the next one."""
         return self.capacity > 1 and not self.arguments.ranks
 
+    @property
+    def always_ahead(self) -> bool:
+        """Whether that batch need not be full: a GPU copies it while it computes the other."""
+        return self.goes_ahead and self.placement.is_on_gpu
+
+    def with_batch_size(self, rows: int) -> WorkerPlan:
+        """For workers that are told another batch size."""
+        capacity = self.capacity if self.arguments.mode == "async" else rows
+        return replace(self, arguments=replace(self.arguments, batch_size=rows), capacity=capacity)
+
+    def is_outdated(self, arguments: WorkerArguments) -> bool:
+        """Whether a worker with these arguments was told another batch size."""
+        return arguments.batch_size != self.arguments.batch_size
+
     def capped(self, workers: int) -> int:
         """As many of these workers as there is room for."""
         most = self.placement.most_workers
         return workers if most is None else min(workers, most)
 
-    def arguments_of(self, number: int, place: Place) -> WorkerArguments:
-        """The arguments of the worker that has this number and this place."""
+    def arguments_of(self, number: int, place: Place, workers: int = 1) -> WorkerArguments:
+        """The arguments of the worker of this number and place, one of so many."""
+        own = self._on_processors(number, workers)
         if not self.placement.is_on_gpu:
-            return replace(self.arguments, number=number)
+            return own
         gpus = tuple(map(_gpu_number, place))
         if self.placement.is_narrow:
             # Of those that it sees, the first one.
-            return replace(self.arguments, number=number, gpus=gpus, device="cuda:0", gpu_id=0)
-        return replace(self.arguments, number=number, device=place[0], gpu_id=gpus[0])
+            return replace(own, gpus=gpus, device="cuda:0", gpu_id=0)
+        return replace(own, device=place[0], gpu_id=gpus[0])
+
+    def _on_processors(self, number: int, workers: int) -> WorkerArguments:
+        """With its threads, and with the processors that it keeps to."""
+        share = share_of(self.nodes, number, workers) if self.is_pinned else ()
+        free = len(share) or threads_for(self.nodes, workers)
+        threads = self.arguments.threads or max(1, free // max(1, self.arguments.ranks))
+        return replace(self.arguments, number=number, threads=threads, processors=share)
 
 
 def worker_plan(description: ModelDescription, machine: Machine) -> WorkerPlan:
@@ -131,11 +165,12 @@ def worker_plan(description: ModelDescription, machine: Machine) -> WorkerPlan:
         model_yaml=description.model_yaml,
         batch_size=description.batch_size,
         mode=description.mode,
-        threads=description.parallel.threads or serving.threads,
+        # 0, until it is known how many workers share the machine.
+        threads=description.parallel.threads
+        or (serving.threads if serving.threads != "auto" else 0),
         arena_bytes=serving.arena_bytes,
         answers_bytes=serving.answers_bytes,
         max_answer_bytes=serving.max_answer_bytes,
-        daemon_pid=machine.pid,
         extra_paths=description.extra_paths,
         envelope=serving.envelope,
         decode_input=serving.decode_input,
@@ -155,6 +190,8 @@ def worker_plan(description: ModelDescription, machine: Machine) -> WorkerPlan:
         description.startup_timeout_s,
         description.response_timeout_s,
         capacity,
+        machine.nodes,
+        serving.pin_workers,
     )
 
 

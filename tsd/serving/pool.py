@@ -17,6 +17,7 @@ from tsd.devices import Place
 from tsd.errors import NoRuntime, StartFailed, TsdError, UnknownRuntime
 from tsd.ipc.segment import Slot
 from tsd.log import get_logger
+from tsd.serving import rolling
 from tsd.serving.arena import Arena
 from tsd.serving.breaker import Breaker
 from tsd.serving.fork_server import ForkServer
@@ -125,12 +126,23 @@ class Pool:
         self.wanted = wanted
         for number in [number for number in self._lost if number > wanted]:
             self._forget(number)
-        kept = [w for w in self.workers.values() if w.state is not WorkerState.STOPPING]
-        for worker in sorted(kept, key=lambda worker: worker.number)[wanted:]:
-            busy_s = self.plan.response_timeout_s if worker.outstanding else 0.0
-            self._retire(worker, self._config.serving.stop_s + busy_s)
-        self._start_missing()
+        kept = [worker for worker in self.workers.values() if not rolling.is_going(worker)]
+        kept.sort(key=lambda worker: (self.plan.is_outdated(worker.arguments), worker.number))
+        for worker in kept[wanted + rolling.surplus(kept, self.plan, wanted) :]:
+            self._let_go(worker)
+        self._roll()
         self._events.on_change()
+
+    def renew(self, plan: WorkerPlan) -> None:
+        """Have workers that were told the new batch size in place of the others."""
+        self.plan = plan
+        self.scale(self.wanted)
+
+    @property
+    def is_as_wanted(self) -> bool:
+        """Whether as many serve as are wanted, and all have been told the present batch size."""
+        outdated = rolling.outdated(self.workers.values(), self.plan)
+        return self.serving == self.wanted and not outdated
 
     def try_again(self) -> None:
         """What keeps workers from starting may be mended: the next trial is made now."""
@@ -207,20 +219,25 @@ class Pool:
         if self.plan.overlaps:
             takers = [worker for worker, _ in self.free_workers()]
             return min(takers, key=lambda worker: len(worker.outstanding), default=None)
-        return self._next_ahead() if is_full else None
+        return self._next_ahead() if is_full or self.plan.always_ahead else None
 
     def _room_of(self, worker: WorkerHandle) -> int:
         """How many jobs it would take."""
         begun = len(worker.outstanding) if self.plan.overlaps else 0
-        return self.plan.capacity - begun
+        return self.plan.room_of(worker.arguments) - begun
 
     def _next_ahead(self) -> WorkerHandle | None:
         """A busy worker that could have its next batch waiting at its door: the freshest one."""
         if not self.plan.goes_ahead:
             return None
         busy = (w for w in self.workers.values() if w.state is WorkerState.BUSY)
-        takers = [worker for worker in busy if len(worker.outstanding) == 1]
+        takers = [worker for worker in busy if worker.takes_ahead]
         return max(takers, key=lambda worker: worker.running[0].sent_at, default=None)
+
+    def _let_go(self, worker: WorkerHandle) -> None:
+        """It finishes what it has, and takes nothing new."""
+        busy_s = self.plan.response_timeout_s if worker.outstanding else 0.0
+        self._retire(worker, self._config.serving.stop_s + busy_s)
 
     def _retire(self, worker: WorkerHandle, grace_s: float) -> None:
         if worker in self._idle:
@@ -232,19 +249,27 @@ class Pool:
 
     def _start_missing(self) -> None:
         """One trial at a time while the breaker is open; else as many as are missing."""
-        alive = sum(w.state is not WorkerState.STOPPING for w in self.workers.values())
-        missing = self.wanted - alive
+        alive = sum(not rolling.is_going(worker) for worker in self.workers.values())
+        surplus = rolling.surplus(self.workers.values(), self.plan, self.wanted)
+        missing = max(self.wanted - alive, self.wanted + surplus - len(self.workers))
         if self._breaker.is_open:
             missing = min(missing, 1 - alive)
         for _ in range(missing):
             self._start_one()
+
+    def _roll(self) -> None:
+        """Let the next outdated worker go, if it can; start who is missing."""
+        leaving = rolling.next_to_go(list(self.workers.values()), self.plan, self.wanted)
+        if leaving is not None:
+            self._let_go(leaving)
+        self._start_missing()
 
     def _start_one(self) -> None:
         free = (n for n in range(1, len(self.workers) + 2) if n not in self.workers)
         number = min(self._lost) if self._lost else next(free)
         if number not in self._devices:
             self._devices[number] = self.plan.placement.take(number)
-        arguments = self.plan.arguments_of(number, self._devices[number])
+        arguments = self.plan.arguments_of(number, self._devices[number], max(1, self.wanted))
         try:
             worker = WorkerHandle(arguments, self._arena, self._config.log, self._heard)
         except OSError as error:
@@ -305,7 +330,7 @@ class Pool:
         self._idle.append(worker)
         self._events.on_free()
         # After a successful trial the others may come, too.
-        self._start_missing()
+        self._roll()
         self._events.on_change()
 
     def _on_answers(self, worker: WorkerHandle, batch: Batch) -> None:
@@ -328,7 +353,7 @@ class Pool:
             self._replace(worker)
             return
         self._forget(worker.number)
-        self._start_missing()
+        self._roll()
         self._events.on_change()
 
     def _forget(self, number: int) -> None:

@@ -94,8 +94,12 @@ class WorkerHandle:
         # By id, the running one first; where jobs overlap, each is a batch and all are running.
         self.outstanding: dict[int, Batch] = {}
         self.overlaps = arguments.mode != "batch"
+        # Whether the second one has begun, too: then it may be what ends the worker.
+        self.launches_ahead = False
         self.exit_text = ""
         self.traceback = ""
+        # What it says that it holds of its GPUs, by kind; nothing where it has touched none.
+        self.gpu_bytes: dict[str, int] = {}
         # What it ran when it ended.
         self.last_request_ids = ""
         self.was_ready = False
@@ -109,7 +113,12 @@ class WorkerHandle:
         self._log = log.bind(**self.about)
         self._events = events
         self._process = self._make_process(log_settings)
-        self._answers = Arena(f"tsd answers {self.number}", arguments.answers_bytes, **self.about)
+        self._answers = Arena(
+            f"tsd answers {self.number}",
+            arguments.answers_bytes,
+            idle_s=request_arena.idle_s,
+            **self.about,
+        )
         self._view = self._answers.segment.map_to_read()
         self._delivery = Delivery(self._log, self._answers, events.give_back_slot)
         self._usual_answer_bytes = 0
@@ -147,6 +156,13 @@ class WorkerHandle:
         """The batch that runs now; where jobs overlap, all of them."""
         batches = list(self.outstanding.values())
         return batches if self.overlaps else batches[:1]
+
+    @property
+    def takes_ahead(self) -> bool:
+        """Whether it may have a second batch: not where one that is tried alone would not be."""
+        if len(self.outstanding) != 1:
+            return False
+        return not (self.launches_ahead and self.running[0].jobs[0].is_alone)
 
     def overdue(self, now: float, limit_s: float) -> list[Batch]:
         """What runs, or has given no piece of its answer, for longer; unless it waits for room."""
@@ -203,7 +219,7 @@ class WorkerHandle:
         self._next_batch_id += 1
         # Not for a batch that goes ahead: it could hold the room that the running one needs.
         usual = 0 if self.outstanding else self._usual_answer_bytes * len(jobs)
-        grant = self._answers.slots.take(usual) if usual else None
+        grant = self._answers.take_now(usual) if usual else None
         batch = Batch(self._next_batch_id, jobs, grant, time.monotonic(), unread=len(jobs))
         self.outstanding[batch.id] = batch
         granted = (grant.offset, grant.size) if grant else (0, 0)
@@ -300,6 +316,9 @@ class WorkerHandle:
         for line in unpack_text(notice).splitlines():
             self._events.on_metric(line)
 
+    def _on_memory(self, header: Header, _notice: bytes) -> None:
+        self.gpu_bytes = {"allocated": header.first, "reserved": header.second}
+
     def _on_need(self, header: Header, _notice: bytes) -> None:
         """The granted slot is too small for the answers: find a larger one, or say that none is."""
         batch = self._running_batch(header)
@@ -325,12 +344,13 @@ class WorkerHandle:
         self.phase = unpack_text(notice)[:32]
         self._events.on_phase(self)
 
-    def _on_ready(self, _header: Header, _notice: bytes) -> None:
+    def _on_ready(self, header: Header, _notice: bytes) -> None:
         if self.state is WorkerState.STOPPING:
             return
         if self.state is not WorkerState.STARTING:
             raise ProtocolError("ready twice")
         self.phase = "ready"
+        self.launches_ahead = header.first == 1
         self.was_ready = True
         self.ready_after_s = time.monotonic() - self.asked_at
         self._move(WorkerState.IDLE)
@@ -338,7 +358,8 @@ class WorkerHandle:
         self._events.on_ready(self)
 
     def _running_ids(self) -> str:
-        return request_ids(job for batch in self.running for job in batch.jobs)
+        begun = self.outstanding.values() if self.launches_ahead else self.running
+        return request_ids(job for batch in begun for job in batch.jobs)
 
     def _on_failed(self, _header: Header, notice: bytes) -> None:
         self.traceback = unpack_text(notice)
@@ -359,6 +380,7 @@ class WorkerHandle:
         NoticeKind.BODIES: _on_bodies,
         NoticeKind.PARTS: _on_parts,
         NoticeKind.METRICS: _on_metrics,
+        NoticeKind.MEMORY: _on_memory,
         NoticeKind.NEED: _on_need,
         NoticeKind.PHASE: _on_phase,
         NoticeKind.READY: _on_ready,

@@ -49,6 +49,7 @@ class WorkerProcess:
         self._on_notice = on_notice
         self._on_exit = on_exit
         self._channel: socket.socket | None = None
+        self._gone: Callable[[], None] = lambda: None
         # Where jobs overlap, each comes in a notice of its own, perhaps while the worker does not
         # read: no more than it may have jobs, and cancellations of them.
         self._unsent: deque[bytes] = deque()
@@ -85,6 +86,7 @@ class WorkerProcess:
             asked = replace(arguments, request_id=fork_server.next_request_id())
             self.pid = await fork_server.fork(asked, descriptors)
             self._pidfd = process.open_pidfd(self.pid)
+            self._gone = fork_server.forget
             self._watch([read_end for read_end, _ in pipes])
             kept.pop_all()
         self._channel = ours
@@ -166,6 +168,7 @@ class WorkerProcess:
         self._read_last_notices()
         self._close_channel()
         self.exit_status = status
+        self._gone()
         self._on_exit(str(status))
 
     def _on_writable(self, channel: socket.socket) -> None:

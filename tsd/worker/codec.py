@@ -21,9 +21,11 @@ from tsd.worker import json_text
 
 MAX_TRACEBACK_BYTES = 16_384
 MAX_FORM_PARTS = 1_024
+FORM_PIECE_BYTES = 65_536
 REMEMBERED_HEAD_BYTES = 1_024
 
 Body = bytes | bytearray | memoryview
+Hand = Callable[[Body], Body]
 Headers = Sequence[tuple[str, str]]
 
 # In a header, these would end it, or the field of the head block that carries it.
@@ -106,46 +108,52 @@ def _head(fields: bytes) -> RequestHead:
 _remembered_head = lru_cache(maxsize=256)(_head)
 
 
+def lent(data: Body) -> memoryview:
+    """Bytes where they lie, to be read until the batch ends."""
+    return memoryview(data).toreadonly()
+
+
 def decoded_row(
-    head: RequestHead, body: Body, *, decode_input: bool = True
+    head: RequestHead, body: Body, *, decode_input: bool = True, hand: Hand = bytearray
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row that a handler gets, and the media type of each of its values.
 
-    Values are the handler's own: nothing of the body is kept. BadRequest for a broken form."""
+    `hand`: how bytes are handed over, as the handler's own or `lent`. BadRequest for a broken
+    form."""
     if head.media_types is not None:
-        value = _value(head.media_type, body) if decode_input else bytearray(body)
+        value = _value(head.media_type, body, hand) if decode_input else hand(body)
         return {"body": value}, head.media_types
     if head.inputs is not None:
-        return _named_inputs(head.inputs, body)
-    row: dict[str, Any] = {name: bytearray(value) for name, value in head.parameters}
+        return _named_inputs(head.inputs, body, hand)
+    row: dict[str, Any] = {name: hand(value) for name, value in head.parameters}
     media_types = dict.fromkeys(row, "")
-    of_body = handler_input(head, body, decode_input=decode_input)
+    of_body = _of_body(head, body, decode_input=decode_input, hand=hand)
     return row | of_body[0], media_types | of_body[1]
 
 
 def _named_inputs(
-    inputs: Sequence[tuple[str, int]], body: Body
+    inputs: Sequence[tuple[str, int]], body: Body, hand: Hand
 ) -> tuple[dict[str, Any], dict[str, str]]:
     row: dict[str, Any] = {}
     begin = 0
     for name, size in inputs:
-        row[name] = bytearray(body[begin : begin + size])
+        row[name] = hand(body[begin : begin + size])
         begin += size
     return row, dict.fromkeys(row, "")
 
 
-def handler_input(
-    head: RequestHead, body: Body, *, decode_input: bool = True
+def _of_body(
+    head: RequestHead, body: Body, *, decode_input: bool, hand: Hand
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row that a body becomes, and the media type of each of its values."""
     fields = _form(head.media_type.strip())
     if fields is None:
-        value = _value(head.media_type, body) if decode_input else bytearray(body)
+        value = _value(head.media_type, body, hand) if decode_input else hand(body)
         return {"body": value}, {"body": head.media_type}
     row: dict[str, Any] = {}
     media_types: dict[str, str] = {}
-    for name, part_type, data in fields(head.content_type, bytes(body)):
-        row[name] = _value(part_type, data) if decode_input else bytearray(data)
+    for name, part_type, data in fields(head.content_type, body):
+        row[name] = _value(part_type, data, _own) if decode_input else _own(data)
         media_types[name] = part_type
     return row, media_types
 
@@ -190,6 +198,11 @@ def encode(result: Any) -> Body:
     return json_text.dumps(result)
 
 
+def encode_view(result: Any) -> Body:
+    """As `encode`, for handlers that are lent views, and may answer with one."""
+    return result.cast("B") if isinstance(result, memoryview) else encode(result)
+
+
 def answer(body: Body, status: int, reason: str, headers: Mapping[str, Any]) -> Answer:
     """The answer of a handler that returned, with what it set for status and headers."""
     if status == 200 and not reason and not headers:
@@ -228,7 +241,7 @@ def raised(error: Exception, count: int) -> list[Answer]:
     return [Answer(outcome, 500, message=message if place == 0 else "") for place in range(count)]
 
 
-def _value(media_type: str, data: Body) -> Any:
+def _value(media_type: str, data: Body, hand: Hand) -> Any:
     """What a handler gets for one input; bytes that are not what they claim to be stay bytes."""
     try:
         if media_type == "application/json":
@@ -237,37 +250,47 @@ def _value(media_type: str, data: Body) -> Any:
             return str(data, "utf-8")
     except (ValueError, RecursionError):
         pass
-    return bytearray(data)
+    return hand(data)
 
 
-def _urlencoded_fields(_: str, body: bytes) -> Iterator[FormField]:
-    for pair in body.split(b"&"):
+def _own(data: Body) -> Body:
+    """What was made for the handler only is not copied again."""
+    return data if isinstance(data, bytearray) else bytearray(data)
+
+
+def _urlencoded_fields(_: str, body: Body) -> Iterator[FormField]:
+    for pair in bytes(body).split(b"&"):
         name, equals, value = pair.replace(b"+", b" ").partition(b"=")
         if equals:
             key = unquote_to_bytes(name).decode(errors="replace")
             yield FormField(key, "", unquote_to_bytes(value))
 
 
-def _multipart_fields(content_type: str, body: bytes) -> Iterator[FormField]:
+def _multipart_fields(content_type: str, body: Body) -> Iterator[FormField]:
     import multipart
 
     boundary = multipart.parse_options_header(content_type)[1].get("boundary", "")
     limits = {"content_length": len(body), "max_segment_count": MAX_FORM_PARTS}
     try:
         with multipart.PushMultipartParser(boundary, **limits) as parser:
-            parts = [part for chunk in (body, b"") for part in parser.parse(chunk)]
+            yield from _fields_of(parser, body)
     except (multipart.MultipartError, ValueError) as error:
         raise BadRequest(f"The form cannot be read: {error}") from error
-    # A part comes as its head, its data in pieces, and None.
+
+
+def _fields_of(parser: Any, body: Body) -> Iterator[FormField]:
+    """In pieces that stay in the processor's cache, so that a file is copied from memory once."""
     head: Any = None
     data = bytearray()
-    for part in parts:
-        if part is None:
-            yield FormField(head.name, _part_type(head), data)
-        elif isinstance(part, multipart.MultipartSegment):
-            head, data = part, bytearray()
-        else:
-            data += part
+    for begin in range(0, len(body), FORM_PIECE_BYTES):
+        # A part comes as its head, its data in pieces, and None.
+        for part in parser.parse(bytes(body[begin : begin + FORM_PIECE_BYTES])):
+            if part is None:
+                yield FormField(head.name, _part_type(head), data)
+            elif isinstance(part, bytes):
+                data += part
+            else:
+                head, data = part, bytearray()
 
 
 def _part_type(head: Any) -> str:
@@ -281,7 +304,7 @@ def _part_type(head: Any) -> str:
 MULTIPART, URLENCODED = "multipart/form-data", "application/x-www-form-urlencoded"
 
 
-def _form(media_type: str) -> Callable[[str, bytes], Iterator[FormField]] | None:
+def _form(media_type: str) -> Callable[[str, Body], Iterator[FormField]] | None:
     """How the fields of a form are found; None for what is no form."""
     if media_type == MULTIPART:
         return _multipart_fields

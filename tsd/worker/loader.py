@@ -90,10 +90,15 @@ class Row:
 class LoadedModel:
     """A handler with its context. Batches go through `run`; overlapping.py uses the steps of it."""
 
-    def __init__(self, handle: Handle, context: Context, *, decode_input: bool = True) -> None:
+    def __init__(
+        self, handle: Handle, context: Context, *, decode_input: bool = True, lends: bool = False
+    ) -> None:
+        """`lends`: the handler reads bytes where they lie, and has done so when it returns."""
         self.handle = handle
         self.context = context
         self.decode_input = decode_input
+        self.encode = codec.encode_view if lends else codec.encode
+        self._hand = codec.lent if lends else bytearray
 
     def run(self, entries: Sequence[RequestEntry]) -> Bodies | list[Answer]:
         """One answer for each request, in order, whatever the handler does."""
@@ -114,7 +119,9 @@ class LoadedModel:
         """The request decoded, or the answer that refuses it."""
         head = codec.head_of(entry.fields)
         try:
-            inputs, types = codec.decoded_row(head, entry.body, decode_input=self.decode_input)
+            inputs, types = codec.decoded_row(
+                head, entry.body, decode_input=self.decode_input, hand=self._hand
+            )
         except BadRequest as error:
             return codec.refused(error, error.status)
         return Row(entry, head, inputs, types)
@@ -137,19 +144,41 @@ class LoadedModel:
         _measure(began_at, context)
         return results
 
+    def answers_of(self, results: Any, rows: Sequence[Row]) -> list[Answer]:
+        """What a handler returned, as one answer for each row."""
+        if not isinstance(results, list):
+            return [codec.bad_output("Invalid model predict output") for _ in rows]
+        if len(results) != len(rows):
+            return [codec.bad_output("number of batch response mismatched") for _ in rows]
+        return [self._answer_of(result, row) for result, row in zip(results, rows, strict=True)]
+
+    def _answer_of(self, result: Any, row: Row) -> Answer:
+        """One result with what the handler set for its status and headers."""
+        try:
+            body = self.encode(result)
+        except Exception:  # noqa: BLE001 (a result may be anything, too)
+            return _refusal(result) or codec.bad_output("Unsupported model output data type.")
+        processor = row.processor
+        return codec.answer(
+            body,
+            processor.get_response_status_code(),
+            processor.get_response_status_phrase() or "",
+            processor.get_response_headers(),
+        )
+
     def _run_rows(self, rows: Sequence[Row]) -> Bodies | list[Answer]:
         try:
             results = self.call(rows, self.context)
         except Exception as error:  # noqa: BLE001 (a handler may raise anything)
             return failed(error, len(rows))
-        return self._bodies(results, len(rows)) or answers_of(results, rows)
+        return self._bodies(results, len(rows)) or self.answers_of(results, rows)
 
     def _bodies(self, results: Any, count: int) -> Bodies | None:
         """What the handler returned, if it has said nothing else about any of the answers."""
         if not isinstance(results, list) or len(results) != count or self.context.has_processors:
             return None
         try:
-            return Bodies(map(codec.encode, results))
+            return Bodies(map(self.encode, results))
         except Exception:  # noqa: BLE001 (a result may be anything: the others are looked at again)
             return None
 
@@ -160,30 +189,6 @@ def _begin(rows: Sequence[Row], context: Context) -> None:
 
 def _measure(began_at: float, context: Context) -> None:
     context.metrics.add_time(PREDICTION_METRIC, round((time.perf_counter() - began_at) * 1000, 2))
-
-
-def answers_of(results: Any, rows: Sequence[Row]) -> list[Answer]:
-    """What a handler returned, as one answer for each row."""
-    if not isinstance(results, list):
-        return [codec.bad_output("Invalid model predict output") for _ in rows]
-    if len(results) != len(rows):
-        return [codec.bad_output("number of batch response mismatched") for _ in rows]
-    return [answer_of(result, row) for result, row in zip(results, rows, strict=True)]
-
-
-def answer_of(result: Any, row: Row) -> Answer:
-    """One result with what the handler set for its status and headers."""
-    try:
-        body = codec.encode(result)
-    except Exception:  # noqa: BLE001 (a result may be anything, too)
-        return _refusal(result) or codec.bad_output("Unsupported model output data type.")
-    processor = row.processor
-    return codec.answer(
-        body,
-        processor.get_response_status_code(),
-        processor.get_response_status_phrase() or "",
-        processor.get_response_headers(),
-    )
 
 
 def failed(error: Exception, count: int) -> list[Answer]:
@@ -199,7 +204,6 @@ def load(arguments: LoadArguments) -> LoadedModel:
 
     os.chdir(arguments.model_dir)
     sys.path[:0] = [arguments.model_dir, *arguments.extra_paths]
-    importlib.invalidate_caches()
     metrics = make_metrics(
         arguments.model_name, arguments.metrics_config, coalesce=not arguments.metrics_lines
     )
@@ -214,13 +218,21 @@ def load(arguments: LoadArguments) -> LoadedModel:
         model_yaml_config=arguments.model_yaml,
     )
     handle = _ready_handle(arguments, context)
-    return LoadedModel(handle, context, decode_input=arguments.decode_input)
+    lends = not arguments.envelope and _reads_views(arguments)
+    return LoadedModel(handle, context, decode_input=arguments.decode_input, lends=lends)
+
+
+def _reads_views(arguments: LoadArguments) -> bool:
+    """Whether the handler takes bytes where they lie; that of a bare model file does."""
+    return not arguments.handler or arguments.model_yaml.get("bodyViews") is True
 
 
 def _ready_handle(arguments: LoadArguments, context: Context) -> Handle:
     handle = _entry_point(arguments, context)
     if not arguments.envelope:
         return handle
+    # An envelope goes around whole batches.
+    context.launching = None
     module = importlib.import_module(f"ts.torch_handler.request_envelope.{arguments.envelope}")
     enveloped: Handle = _only_class(module)(handle).handle
     return enveloped

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tsd.ipc import channel as wire
@@ -33,7 +33,9 @@ from tsd.ipc.layout import (
     unpack_header,
     write_head,
 )
+from tsd.worker import gpu
 from tsd.worker.codec import Answer, Bodies, answers_with
+from tsd.worker.gpu import GpuMemory
 
 # What was measured goes to the daemon this often, and a little later than what it belongs to.
 METRICS_S = 0.1
@@ -49,6 +51,11 @@ class Outbox:
         self._max_answer_bytes = max_answer_bytes
         self._ahead: deque[bytes] = deque()
         self._sending = threading.Lock()
+
+    @property
+    def has_notice(self) -> bool:
+        """Whether the next notice is here already."""
+        return bool(self._ahead)
 
     def receive(self) -> bytes:
         """The next notice; empty when the daemon has gone."""
@@ -97,6 +104,10 @@ class Outbox:
             text += f"{line}\n"
         if text:
             self._send(pack_text(NoticeKind.METRICS, text))
+
+    def send_memory(self, memory: GpuMemory) -> None:
+        """What this process holds on its GPUs."""
+        self._send(pack_notice(NoticeKind.MEMORY, 0, *memory))
 
     def _send(self, notice: bytes) -> None:
         with self._sending:
@@ -155,11 +166,19 @@ class Measured(Protocol):
 
 
 class MetricsSender:
-    """Sends what the handler measured, not more often than `METRICS_S`."""
+    """Sends what the handler measured, and the GPU memory beside it, not more often than
+    `METRICS_S`."""
 
-    def __init__(self, outbox: Outbox, metrics: Measured) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        metrics: Measured,
+        read_memory: Callable[[], GpuMemory | None] = gpu.memory,
+    ) -> None:
         self._outbox = outbox
         self._metrics = metrics
+        self._read_memory = read_memory
+        self._told_memory: GpuMemory | None = None
         self._due = 0.0
 
     def send_when_due(self) -> None:
@@ -182,6 +201,10 @@ class MetricsSender:
         lines = self._metrics.flush()
         if lines:
             self._outbox.send_metrics(lines)
+        memory = self._read_memory()
+        if memory is not None and memory != self._told_memory:
+            self._outbox.send_memory(memory)
+            self._told_memory = memory
 
 
 def answer_head(answer: Answer) -> bytes:

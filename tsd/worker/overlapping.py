@@ -21,7 +21,7 @@ from tsd.ipc.layout import (
 )
 from tsd.worker import codec, printing
 from tsd.worker.codec import Answer, answers_with
-from tsd.worker.loader import LoadedModel, Row, answers_of, failed
+from tsd.worker.loader import LoadedModel, Row, failed
 from tsd.worker.outbox import METRICS_S, MetricsSender, Outbox
 from tsd.worker.parts import PartSender
 
@@ -100,7 +100,7 @@ class ContinuousRunner:
         try:
             results = self._model.call(rows, self._model.context)
             _apply(self._model.context.stopping_criteria, results, rows)
-            answers = answers_of(results, rows)
+            answers = self._model.answers_of(results, rows)
         except Exception as error:  # noqa: BLE001 (a handler may raise anything)
             answers = failed(error, len(rows))
         printing.about_batch(tuple)
@@ -218,4 +218,4 @@ class AsyncRunner:
             return failed(error, 1)[0]
         finally:
             context.part_sender.end()
-        return answers_of(results, [row])[0]
+        return self._model.answers_of(results, [row])[0]

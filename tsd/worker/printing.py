@@ -98,7 +98,11 @@ def take_over(level: str, max_bytes: int) -> None:
     sys.stdout = sys.__stdout__ = output = MarkedStream(1)  # type: ignore[misc]  # it is final
     sys.stderr = sys.__stderr__ = MarkedStream(2)  # type: ignore[misc]  # it is final
     handler: logging.Handler = RecordHandler(output, max_bytes)
-    logging.basicConfig(handlers=[handler], format="%(message)s", level=level.upper(), force=True)
+    logging.basicConfig(handlers=[handler], format="%(message)s", force=True)
+    root = logging.getLogger()
+    # To set it changes every logger there is, whose memory is then no longer shared.
+    if root.level != logging.getLevelName(level.upper()):
+        root.setLevel(level.upper())
 
 
 def finish() -> None:

@@ -1,13 +1,15 @@
 """One worker: load the model, then take batches, run the handler, give the answers back.
 
 Bodies become what handlers take, and back, in codec.py; files become a handler in loader.py; the
-way back to the daemon is outbox.py; handlers that run several jobs at once are in overlapping.py.
+way back to the daemon is outbox.py; handlers that run several jobs at once are in overlapping.py,
+batches that overlap on a GPU in ahead.py.
 A worker ends when the daemon says so or closes its end; it never outlives the daemon."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import mmap
 import os
 import re
@@ -33,14 +35,18 @@ from tsd.ipc.layout import (
     unpack_batch,
     unpack_header,
 )
-from tsd.worker import printing
+from tsd.worker import gpu, printing
+from tsd.worker.ahead import AheadRunner
 from tsd.worker.loader import LoadArguments, LoadedModel, load
+from tsd.worker.memory import IdleMemory, give_back
 from tsd.worker.outbox import MetricsSender, Outbox, grant_of
 from tsd.worker.overlapping import AsyncRunner, ContinuousRunner
 from tsd.worker.parts import PartSender
 from tsd.worker.ranks import FollowerOutbox, join
 
 FIRST_FREE_FD = 3
+
+logger = logging.getLogger(__name__)
 
 
 class Serving(Protocol):
@@ -60,6 +66,8 @@ def main(arguments: WorkerArguments, descriptors: Sequence[int]) -> NoReturn:
         if model is not None:
             kind = FollowerOutbox if arguments.rank else Outbox
             outbox = kind(channel, segment, arguments.max_answer_bytes)
+            if (held := gpu.memory()) is not None:
+                outbox.send_memory(held)
             _runner(arguments.mode, outbox, arena, model).serve()
             status = 0
     except SystemExit as exit_asked:
@@ -73,7 +81,14 @@ def main(arguments: WorkerArguments, descriptors: Sequence[int]) -> NoReturn:
         os._exit(status & 0xFF)
 
 
+def is_ahead(model: LoadedModel) -> bool:
+    """Whether the model begins a batch before it has answered the one before."""
+    return model.context.launching is not None
+
+
 def _runner(mode: str, outbox: Outbox, arena: memoryview, model: LoadedModel) -> Serving:
+    if mode == "batch" and is_ahead(model):
+        return AheadRunner(outbox, arena, model)
     runners: dict[str, Callable[[Outbox, memoryview, LoadedModel], Serving]] = {
         "batch": Runner,
         "continuous": ContinuousRunner,
@@ -91,6 +106,7 @@ class Runner:
         self.model = model
         self._parts = PartSender(outbox)
         self._metrics = MetricsSender(outbox, model.context.metrics)
+        self._memory = IdleMemory(outbox.channel)
         model.context.part_sender = self._parts
 
     def serve(self) -> None:
@@ -105,6 +121,8 @@ class Runner:
 
     def _next_notice(self) -> bytes:
         self._metrics.send_when_due()
+        if not self.outbox.has_notice:
+            self._memory.wait()
         return self.outbox.receive()
 
     def _answer(self, header: Header, entries: list[RequestEntry]) -> None:
@@ -122,8 +140,7 @@ class Runner:
 def _settle(
     arguments: WorkerArguments, descriptors: Sequence[int]
 ) -> tuple[socket.socket, memoryview, memoryview]:
-    """Become a process of its own: parent, title, descriptors, signals, threads, memory."""
-    process.die_with_parent(arguments.daemon_pid)
+    """Become this worker: title, descriptors, signals, threads, memory."""
     process.set_title(arguments.title)
     channel_fd, arena_fd, answers_fd, stdout_fd, stderr_fd = descriptors
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -133,16 +150,28 @@ def _settle(
     # Of several ranks only the first one writes answers.
     answers = memoryview(b"" if arguments.rank else mmap.mmap(answers_fd, arguments.answers_bytes))
     channel = socket.socket(fileno=os.dup(channel_fd))
-    _close_all_but(channel.fileno())
+    close_all_but(channel.fileno())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 (the descriptors of this process)
     printing.take_over(arguments.log_level, arguments.log_line_bytes)
     _set_environment(arguments)
+    _keep_to(arguments.processors)
     torch.set_num_threads(arguments.threads)
-    # A forked generator would give every worker the same numbers.
-    torch.seed()
+    if arguments.gpu_id is not None:
+        # Each GPU's generator begins with the same numbers in every process.
+        torch.cuda.manual_seed_all(torch.initial_seed())
     return channel, arena, answers
+
+
+def _keep_to(processors: Sequence[int]) -> None:
+    """Compute there only; threads that come later do the same."""
+    try:
+        if processors:
+            os.sched_setaffinity(0, processors)
+    except OSError as error:
+        # The system's own rules come first: the unit forbids it unless a drop-in lets it.
+        logger.warning("pin_workers has no effect (see pinned-workers.conf): %s", error)
 
 
 def _set_environment(arguments: WorkerArguments) -> None:
@@ -162,7 +191,8 @@ def visible_devices(gpus: Sequence[int], named: str) -> str:
     return ",".join(names[gpu].strip() if names else str(gpu) for gpu in gpus)
 
 
-def _close_all_but(kept: int) -> None:
+def close_all_but(kept: int) -> None:
+    """Nothing else that is open is this process's, but for the standard streams."""
     os.closerange(FIRST_FREE_FD, kept)
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
@@ -196,5 +226,6 @@ def _load(arguments: WorkerArguments, channel: socket.socket) -> LoadedModel | N
     wire.send_notice(channel, pack_text(NoticeKind.PHASE, "warming"))
     gc.collect()
     gc.freeze()
-    wire.send_notice(channel, pack_notice(NoticeKind.READY))
+    give_back()
+    wire.send_notice(channel, pack_notice(NoticeKind.READY, first=is_ahead(model)))
     return model

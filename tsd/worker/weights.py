@@ -6,11 +6,15 @@ share them. Which file a model uses is said by its handler."""
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from tsd.worker.aot_package import load_package
+from tsd.worker.mapping import share_weights
 
 Model = Callable[..., Any]
 State = Mapping[str, Any]
@@ -21,15 +25,15 @@ def open_model(path: Path, device: torch.device) -> Model:
     if path.suffix != ".pt2":
         model = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
         model.eval()
+        share_weights(_tensors_of(model), path)
         return model  # type: ignore[no-any-return]
     if is_aot_package(path):
-        index = -1 if device.index is None else device.index
-        compiled: Model = torch._inductor.aoti_load_package(  # noqa: SLF001 (the documented name)
-            str(path), device_index=index
-        )
+        compiled: Model = load_package(path, device)
         return compiled
     # An exported program is in the mode it was exported in, and on the device of its weights.
-    return torch.export.load(path).module().to(device)
+    exported = torch.export.load(path).module().to(device)
+    share_weights(_tensors_of(exported), path)
+    return exported
 
 
 def open_shared_library(path: Path, device: torch.device) -> Model:
@@ -68,6 +72,10 @@ def fill(model: torch.nn.Module, state: State) -> None:
         model.load_state_dict(state)
     else:
         model.load_state_dict(state, assign=True)
+
+
+def _tensors_of(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    return chain(model.parameters(), model.buffers())
 
 
 def _fits(own: State, state: State) -> bool:

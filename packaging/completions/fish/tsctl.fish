@@ -12,8 +12,8 @@ end
 
 # Whether the words so far are this command, and where a number is given that many words of it.
 function __tsctl_at
-    set -l commands 'register' 'unregister' 'scale' 'set-default' 'list' 'describe' 'status' 'predict' 'run' 'logs' 'runtime' 'runtime list' 'runtime add' 'runtime create' 'runtime check' 'runtime set-default' 'runtime remove' 'reload' 'doctor' 'bugreport' 'migrate' 'pack'
-    set -l values '--socket' 'register --model-name' 'register --handler' 'register --batch-size' 'register --max-batch-delay' 'register --initial-workers' 'register --response-timeout' 'register --startup-timeout' 'register --runtime' 'register --socket' 'unregister --socket' 'scale --version' 'scale --socket' 'set-default --socket' 'list --socket' 'describe --socket' 'status --socket' 'predict --data' 'predict --version' 'predict --content-type' 'predict -o' 'predict --output' 'predict --socket' 'run --socket' 'logs -n' 'logs --lines' 'logs --level' 'logs --socket' 'runtime --socket' 'runtime list --socket' 'runtime add --name' 'runtime add --socket' 'runtime create --torch' 'runtime create --python' 'runtime create --index-url' 'runtime create --wheels' 'runtime create --name' 'runtime create --socket' 'runtime check --socket' 'runtime set-default --socket' 'runtime remove --socket' 'reload --socket' 'doctor --socket' 'bugreport -o' 'bugreport --output' 'bugreport --socket' 'migrate --output' 'migrate --socket' 'pack --model-name' 'pack -v' 'pack --version' 'pack --handler' 'pack --serialized-file' 'pack --model-file' 'pack --extra-files' 'pack -c' 'pack --config-file' 'pack -r' 'pack --requirements-file' 'pack --runtime' 'pack --export-path' 'pack --archive-format' 'pack --socket'
+    set -l commands 'register' 'unregister' 'scale' 'set-default' 'list' 'describe' 'status' 'predict' 'bench' 'run' 'logs' 'runtime' 'runtime list' 'runtime add' 'runtime create' 'runtime check' 'runtime set-default' 'runtime remove' 'reload' 'doctor' 'bugreport' 'migrate' 'pack'
+    set -l values '--socket' 'register --model-name' 'register --handler' 'register --batch-size' 'register --max-batch-delay' 'register --initial-workers' 'register --response-timeout' 'register --startup-timeout' 'register --runtime' 'register --socket' 'unregister --socket' 'scale --version' 'scale --batch-size' 'scale --max-batch-delay' 'scale --socket' 'set-default --socket' 'list --socket' 'describe --socket' 'status --socket' 'predict --data' 'predict --version' 'predict --content-type' 'predict -o' 'predict --output' 'predict --socket' 'bench --data' 'bench --version' 'bench --content-type' 'bench --latency' 'bench --percentile' 'bench --concurrency' 'bench --max-workers' 'bench --max-batch-size' 'bench --seconds' 'bench --socket' 'run --socket' 'logs -n' 'logs --lines' 'logs --level' 'logs --socket' 'runtime --socket' 'runtime list --socket' 'runtime add --name' 'runtime add --socket' 'runtime create --torch' 'runtime create --python' 'runtime create --index-url' 'runtime create --wheels' 'runtime create --name' 'runtime create --socket' 'runtime check --socket' 'runtime set-default --socket' 'runtime remove --socket' 'reload --socket' 'doctor --socket' 'bugreport -o' 'bugreport --output' 'bugreport --socket' 'migrate --output' 'migrate --socket' 'pack --model-name' 'pack -v' 'pack --version' 'pack --handler' 'pack --serialized-file' 'pack --model-file' 'pack --extra-files' 'pack -c' 'pack --config-file' 'pack -r' 'pack --requirements-file' 'pack --runtime' 'pack --export-path' 'pack --archive-format' 'pack --socket'
     set -l command
     set -l place 0
     set -l is_value no
@@ -41,12 +41,13 @@ complete -c tsctl -n '__tsctl_at \'\'' -s q -l quiet -d 'no progress, no confirm
 complete -c tsctl -n '__tsctl_at \'\'' -l version -d 'show tsctl\'s version'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a register -d 'Make a model known and start its workers'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a unregister -d 'Stop a model and forget it'
-complete -c tsctl -n '__tsctl_at \'\' 0' -a scale -d 'Set how many workers a model has'
+complete -c tsctl -n '__tsctl_at \'\' 0' -a scale -d 'Set a model\'s workers, and its batches'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a set-default -d 'Choose the version that answers by default'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a list -d 'Show all models and their versions'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a describe -d 'Show one model: settings, workers, last error'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a status -d 'Show how the daemon does'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a predict -d 'Send one input to a model and print its answer'
+complete -c tsctl -n '__tsctl_at \'\' 0' -a bench -d 'Find a model\'s best batch size and workers'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a run -d 'Register a model if need be, and send it one input'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a logs -d 'Show the daemon\'s log'
 complete -c tsctl -n '__tsctl_at \'\' 0' -a runtime -d 'Add, make, check and remove interpreters'
@@ -76,6 +77,8 @@ complete -c tsctl -n '__tsctl_at \'unregister\'' -s q -l quiet -d 'no progress, 
 complete -c tsctl -n '__tsctl_at \'unregister\' 0' -a '(__tsctl_names list)'
 complete -c tsctl -n '__tsctl_at \'scale\'' -s h -l help -d 'show this help message and exit'
 complete -c tsctl -n '__tsctl_at \'scale\'' -l version -x -d 'default: the default version'
+complete -c tsctl -n '__tsctl_at \'scale\'' -l batch-size -x -d 'requests in a batch, at most'
+complete -c tsctl -n '__tsctl_at \'scale\'' -l max-batch-delay -x -d 'milliseconds to wait for a full one'
 complete -c tsctl -n '__tsctl_at \'scale\'' -l no-wait -d 'do not wait for the workers'
 complete -c tsctl -n '__tsctl_at \'scale\'' -l socket -r -F -d 'the daemon\'s control socket'
 complete -c tsctl -n '__tsctl_at \'scale\'' -l json -d 'answer in JSON'
@@ -109,6 +112,23 @@ complete -c tsctl -n '__tsctl_at \'predict\'' -l json -d 'answer in JSON'
 complete -c tsctl -n '__tsctl_at \'predict\'' -s q -l quiet -d 'no progress, no confirmation'
 complete -c tsctl -n '__tsctl_at \'predict\' 0' -a '(__tsctl_names list)'
 complete -c tsctl -n '__tsctl_at \'predict\' 1' -F
+complete -c tsctl -n '__tsctl_at \'bench\'' -s h -l help -d 'show this help message and exit'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l data -x -d 'the input itself, instead of a file'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l version -x -d 'default: the default version'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l content-type -x -d 'default: by the name of the file'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l latency -x -d 'the target: 50ms, 1s; default: none'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l percentile -x -d 'that must keep it (99)'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l concurrency -r -F -d 'clients: 1,8,64 and so on'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l max-workers -x -d 'default: as many as there are processors'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l max-batch-size -x -d 'default: 64'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l seconds -x -d 'of each measurement (2)'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l apply -d 'set what was found best'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l force -d 'although the model serves others now'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l socket -r -F -d 'the daemon\'s control socket'
+complete -c tsctl -n '__tsctl_at \'bench\'' -l json -d 'answer in JSON'
+complete -c tsctl -n '__tsctl_at \'bench\'' -s q -l quiet -d 'no progress, no confirmation'
+complete -c tsctl -n '__tsctl_at \'bench\' 0' -a '(__tsctl_names list)'
+complete -c tsctl -n '__tsctl_at \'bench\' 1' -F
 complete -c tsctl -n '__tsctl_at \'run\'' -s h -l help -d 'show this help message and exit'
 complete -c tsctl -n '__tsctl_at \'run\'' -l socket -r -F -d 'the daemon\'s control socket'
 complete -c tsctl -n '__tsctl_at \'run\'' -l json -d 'answer in JSON'

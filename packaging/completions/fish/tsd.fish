@@ -25,7 +25,7 @@ end
 
 complete -c tsd -f
 complete -c tsd -n '__tsd_at \'\'' -s h -l help -d 'show this help message and exit'
-complete -c tsd -n '__tsd_at \'\'' -l version -d 'show program\'s version number and exit'
+complete -c tsd -n '__tsd_at \'\'' -l version -d 'say it and leave'
 complete -c tsd -n '__tsd_at \'\'' -l config -r -F -d 'the configuration file (tsd.toml)'
 complete -c tsd -n '__tsd_at \'\'' -l ts-config -r -F -d 'TorchServe\'s config.properties'
 complete -c tsd -n '__tsd_at \'\'' -l model-store -x -a '(__fish_complete_directories)' -d 'the folder that archives come from'

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.http.wire import Client
-from tsd.api.parameters import is_true, number, register_options, register_parameters
+from tsd.api.parameters import is_true, number, register_options, register_parameters, scaling
 from tsd.api.routes import Call
-from tsd.errors import MalformedJson
+from tsd.errors import BadRequest, MalformedJson
 from tsd.http.message import Request, Response
+from tsd.operations import Scaling
 
 JSON = "application/json"
 
@@ -90,3 +91,34 @@ def test_options_that_are_not_said_are_none() -> None:
 def test_less_than_no_workers_are_none() -> None:
     assert register_options({"initial_workers": "-1"}).initial_workers == 0
     assert register_options({"initial_workers": "x"}).initial_workers is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, Scaling(1, 1)),
+        ({"max_worker": "3"}, Scaling(1, 3)),
+        ({"min_worker": "2", "batch_size": "8"}, Scaling(2, 2, 8)),
+        # Without a word of workers they stay as many as they are.
+        ({"batch_size": "8"}, Scaling(4, 6, 8)),
+        ({"max_batch_delay": "0"}, Scaling(4, 6, None, 0)),
+    ],
+)
+def test_what_is_said_of_batches_alone_leaves_the_workers(
+    asked: dict[str, str], expected: Scaling
+) -> None:
+    assert scaling(asked, Scaling(4, 6)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("batch_size", text) for text in ("0", "-1", "1025", "x", "")),
+        *(("max_batch_delay", text) for text in ("-1", "3600001", "1.5")),
+    ],
+)
+def test_a_limit_of_batches_that_cannot_be_is_told(name: str, text: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        scaling({name: text}, Scaling(1, 1))
+    assert name in str(refused.value)
+    assert text in refused.value.why

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.http.wire import Client, answer, settings
+from tests.unit.http.wire import Client, answer, post, settings
+from tsd.http.body import Heap
 from tsd.http.message import Request, Response
 from tsd.http.refusal import REFUSALS, refused
 
@@ -51,6 +52,39 @@ def test_chunks_that_are_not_exact_are_refused_and_the_request_is_withdrawn(name
 def receive(request: Request, lost: list[str]) -> None:
     request.on_disconnect = lambda: lost.append("lost")
     request.receive(lambda whole: whole.respond(Response(200, bytes(whole.body))))
+
+
+def test_bodies_without_a_room_are_bounded_in_sum_until_nobody_holds_them() -> None:
+    held: list[bytes | bytearray | memoryview] = []
+
+    def hold(request: Request) -> None:
+        request.receive(lambda whole: held.append(whole.body))
+
+    heap, limits = Heap(), settings(max_heap_bytes=100, max_request_bytes=90)
+    first = Client(hold, limits=limits, heap=heap)
+    first.send(CHUNKED + b"28\r\n" + b"a" * 40 + b"\r\n")
+    sized = Client(hold, limits=limits, heap=heap)
+    sized.send(post(40) + b"b" * 20)
+    sized.send(b"b" * 20)
+    assert heap.used_bytes == 80
+    refused_one = Client(hold, limits=limits, heap=heap)
+    refused_one.send(CHUNKED + b"28\r\n" + b"c" * 40)
+    assert refused_one.got == REFUSALS[503]
+    assert heap.used_bytes == 80
+    first.send(b"0\r\n\r\n")
+    assert held == [b"b" * 40, b"a" * 40]
+    held.clear()
+    first.requests.pop().respond(Response(200))
+    assert heap.used_bytes == 40
+    sized.go()
+    sized.requests.clear()
+    assert heap.used_bytes == 0
+
+
+def test_the_largest_body_has_room_on_the_heap_when_it_is_alone() -> None:
+    client = Client(limits=settings(max_heap_bytes=10, max_request_bytes=100))
+    client.send(CHUNKED + b"64\r\n" + b"a" * 100 + b"\r\n0\r\n\r\n")
+    assert client.got == answer(b"POST / %b|" % (b"a" * 100))
 
 
 @given(

@@ -37,7 +37,45 @@ def test_the_rest_of_a_large_body_is_read_straight_into_its_room() -> None:
         client.send(HEAD + BODY + NEXT, [len(HEAD) + first])
         assert rooms.rooms[0] == BODY
         assert client.got == answer(b"%d" % SIZE) + answer(b"0")
-        assert client.wire.switches == ["DirectReader", "Connection"]
+        assert client.wire.switches == ["Inlet", "Connection"]
+
+
+def test_one_large_body_after_the_other_changes_the_reader_once() -> None:
+    for first in (0, 5, 10_000):
+        rooms = Rooms()
+        client = Client(rooms)
+        client.send((HEAD + BODY) * 3 + NEXT + NEXT, [len(HEAD) + first])
+        assert [bytes(room) for room in rooms.rooms] == [BODY] * 3 + [b""] * 2
+        assert client.got == answer(b"%d" % SIZE) * 3 + answer(b"0") * 2
+        assert client.wire.switches == ["Inlet", "Connection"]
+
+
+def test_a_head_behind_a_large_body_may_come_in_pieces() -> None:
+    rooms = Rooms()
+    client = Client(rooms)
+    client.send(HEAD + BODY, [len(HEAD)])
+    for piece in (HEAD[:20], HEAD[20:], BODY[:5], BODY[5:]):
+        client.send(piece)
+    assert rooms.rooms == [BODY, BODY]
+    assert client.wire.switches == ["Inlet", "Connection", "Inlet"]
+
+
+def test_the_next_large_body_may_wait_for_its_room() -> None:
+    waiting: list[Request] = []
+
+    def rooms_come_late(request: Request) -> None:
+        waiting.append(request)
+
+    client = Client(rooms_come_late)
+    for number in range(2):
+        client.send(HEAD)
+        assert not client.wire.is_reading()
+        room = memoryview(bytearray(SIZE))
+        waiting[number].receive(lambda whole: whole.respond(Response(200, b"ok")), room)
+        client.send(BODY)
+        assert room == BODY
+    assert client.got == answer(b"ok") * 2
+    assert client.wire.switches == ["Inlet"]
 
 
 def test_a_rest_below_the_threshold_is_copied() -> None:
@@ -76,7 +114,7 @@ def test_an_answer_in_the_middle_ends_the_reading_into_the_room() -> None:
     client.requests[0].respond(Response(504))
     client.send(BODY[5000:])
     assert client.got == answer(b"", is_last=True, status=504)
-    assert client.wire.switches == ["DirectReader", "Connection"]
+    assert client.wire.switches == ["Inlet", "Connection"]
     assert rooms.rooms[0][5000:] == bytes(SIZE - 5000)
     assert client.wire.has_written_eof
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 
 from tests.unit.http.wire import Wire, answer, echo, settings
 from tsd.http.connection import Connection
-from tsd.http.listener import Listener
+from tsd.http.listener import SWEPT_AT_ONCE, Listener
 from tsd.http.message import Request, Response
 from tsd.http.refusal import REFUSALS
 from tsd.settings import HttpSettings
@@ -88,6 +88,23 @@ async def test_a_sweep_reaches_every_connection() -> None:
     door.now += 11
     door.listener.sweep()
     assert all(wire.is_closing() for wire in wires)
+    door.listener.close()
+
+
+@turning
+async def test_a_sweep_of_many_lets_the_loop_turn() -> None:
+    door = Door()
+    let_in = [door.let_in() for _ in range(2 * SWEPT_AT_ONCE + 1)]
+    door.now += 11
+    door.listener.sweep()
+    wire, connection = next(pair for pair in let_in if not pair[0].is_closing())
+    connection.connection_lost(None)
+    counts = []
+    for _ in range(3):
+        counts.append(sum(wire.is_closing() for wire, _ in let_in))
+        await asyncio.sleep(0)
+    assert counts[0] == SWEPT_AT_ONCE < counts[1] <= counts[2] == 2 * SWEPT_AT_ONCE
+    assert not wire.is_closing()
     door.listener.close()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from tsd.http.body import Heap
 from tsd.http.connection import Connection, Terms
 from tsd.http.head import KnownHeads
 from tsd.http.message import Request, Response
@@ -156,6 +157,7 @@ class Client:
         handler: Handler = echo,
         limits: HttpSettings | None = None,
         known_heads: KnownHeads | None = None,
+        heap: Heap | None = None,
         door: str = "http",
     ) -> None:
         self.now = 1000.0
@@ -166,6 +168,7 @@ class Client:
         self.told: list[tuple[str, int]] = []
         self.known_heads = KnownHeads() if known_heads is None else known_heads
         self.forgotten: list[Connection] = []
+        self.heap = Heap() if heap is None else heap
         self._handler = handler
         self.wire = Wire()
         self.connection = Connection(
@@ -173,6 +176,7 @@ class Client:
                 door=door,
                 limits=HttpSettings() if limits is None else limits,
                 known_heads=self.known_heads,
+                heap=self.heap,
                 handler=self._handle,
                 clock=lambda: self.now,
                 call_soon=self.soon.append,

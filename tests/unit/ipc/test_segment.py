@@ -1,12 +1,15 @@
 """Slots never overlap, are reused, and melt together when nothing else fits."""
 
+import fcntl
+import mmap
+import os
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsd.ipc.segment import MIN_SLOT_BYTES, Segment, Slot, SlotAllocator, size_class
+from tsd.ipc.segment import MIN_SLOT_BYTES, SEALS, Segment, Slot, SlotAllocator, size_class
 
 LIMIT = 1 << 20
 
@@ -66,5 +69,11 @@ def test_what_one_side_writes_the_other_reads_and_cannot_change() -> None:
     assert bytes(readable[100:105]) == b"hello"
     assert readable.readonly
     with pytest.raises(PermissionError):
-        segment.map_to_write()
+        mmap.mmap(segment.fd, 1 << 20)
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.ftruncate(segment.fd, 0)
+    assert fcntl.fcntl(segment.fd, fcntl.F_GET_SEALS) == SEALS
+    segment.release()
+    assert os.fstat(segment.fd).st_blocks == 0
+    assert bytes(readable[100:105]) == bytes(5)
     segment.close()

@@ -46,6 +46,18 @@ def test_a_delay_is_waited_for_only_when_somebody_asked_for_it() -> None:
     assert described(options=RegisterOptions(max_batch_delay=7)).batch_delay_s == 0.007
 
 
+def test_a_delay_of_nothing_can_be_asked_for() -> None:
+    asked = described({"maxBatchDelay": 30}, RegisterOptions(max_batch_delay=0))
+    assert (asked.batch_delay_s, asked.origins["max_batch_delay_ms"]) == (0, "request")
+
+
+def test_other_limits_of_batches_are_as_if_the_registration_had_asked_for_them() -> None:
+    model_yaml = {"batchSize": 4, "maxBatchDelay": 30}
+    for asked in (RegisterOptions(batch_size=8), RegisterOptions(max_batch_delay=0)):
+        changed = described(model_yaml).rebatched(asked.batch_size, asked.max_batch_delay)
+        assert changed == described(model_yaml, asked)
+
+
 def test_the_yaml_wins_over_the_query_for_workers_and_timeouts_only() -> None:
     model_yaml = {
         "minWorkers": 2,

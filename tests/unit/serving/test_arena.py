@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 
 from tsd.ipc.segment import Slot
@@ -11,9 +12,9 @@ from tsd.serving.arena import FIRST_RESERVE_BYTES, Arena
 CAPACITY = 4 << 20
 
 
-def with_arena(scenario: Callable[[Arena], Awaitable[None]]) -> None:
+def with_arena(scenario: Callable[[Arena], Awaitable[None]], idle_s: float = 0.0) -> None:
     async def run() -> None:
-        arena = Arena("test", CAPACITY)
+        arena = Arena("test", CAPACITY, idle_s=idle_s)
         try:
             await scenario(arena)
         finally:
@@ -113,3 +114,78 @@ def test_a_closed_arena_gives_nothing_to_anybody() -> None:
         arena.close()
 
     with_arena(scenario)
+
+
+async def grown(arena: Arena) -> None:
+    """Has had a large slot."""
+    slot = await Asked(arena, 2 << 20).slot()
+    assert slot is not None
+    arena.give_back(slot)
+
+
+async def shrunk(arena: Arena) -> None:
+    """Has begun to give its memory back."""
+    async with asyncio.timeout(10):
+        while arena.slots.limit:
+            await timers(0.001)
+
+
+async def timers(seconds: float) -> None:
+    """Those that are due until then have been called."""
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+    loop.call_later(seconds, over.set_result, None)
+    await over
+
+
+def reserved_bytes(arena: Arena) -> int:
+    return os.fstat(arena.segment.fd).st_blocks * 512
+
+
+def test_memory_that_nobody_uses_is_given_back_and_comes_again() -> None:
+    async def scenario(arena: Arena) -> None:
+        view = arena.segment.map_to_write()
+        seen = arena.segment.map_to_read()
+        for _time in range(2):
+            await grown(arena)
+            view[5] = 7
+            assert (seen[5], reserved_bytes(arena)) == (7, arena.slots.limit)
+            await shrunk(arena)
+            # Asked for while it is given back.
+            slot = await Asked(arena, 100).slot()
+            assert slot is not None
+            assert (seen[5], reserved_bytes(arena)) == (0, FIRST_RESERVE_BYTES)
+            arena.give_back(slot)
+
+    with_arena(scenario, idle_s=0.01)
+
+
+def test_memory_that_is_used_stays() -> None:
+    async def scenario(arena: Arena) -> None:
+        await grown(arena)
+        held = arena.take_now(100)
+        assert held is not None
+        await timers(0.05)
+        assert reserved_bytes(arena) == arena.slots.limit > 0
+        arena.give_back(held)
+        await shrunk(arena)
+
+    with_arena(scenario, idle_s=0.01)
+
+
+def test_memory_stays_where_nobody_asks_for_it_back() -> None:
+    async def scenario(arena: Arena) -> None:
+        await grown(arena)
+        await timers(0.03)
+        assert reserved_bytes(arena) == arena.slots.limit > 0
+
+    with_arena(scenario)
+
+
+def test_an_arena_may_close_while_its_memory_is_given_back() -> None:
+    async def scenario(arena: Arena) -> None:
+        await grown(arena)
+        await shrunk(arena)
+        arena.close()
+
+    with_arena(scenario, idle_s=0.01)

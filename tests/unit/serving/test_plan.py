@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,12 @@ from tsd.settings import Config, ServingSettings
 def machine(gpus: int, most: int = 64) -> Machine:
     config = Config(serving=ServingSettings(max_gpus=most))
     devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
-    return Machine(config, cast(ForkServers, None), devices, 1, lambda _line: None, {})
+    return Machine(config, cast(ForkServers, None), devices, lambda _line: None, {})
+
+
+def on_two_nodes(**serving: Any) -> Machine:
+    nodes = (tuple(range(6)), tuple(range(6, 12)))
+    return replace(machine(0), config=Config(serving=ServingSettings(**serving)), nodes=nodes)
 
 
 def plan_on(where: Machine, **model_yaml: Any) -> WorkerPlan:
@@ -122,6 +128,29 @@ def test_on_the_cpu_a_division_caps_nothing() -> None:
     assert (plan.arguments.ranks, plan.arguments.threads) == (4, 2)
 
 
+@pytest.mark.parametrize(("workers", "threads"), [(1, 12), (3, 4), (5, 2), (30, 1)])
+def test_all_processors_are_shared_evenly_where_threads_are_auto(
+    workers: int, threads: int
+) -> None:
+    plan = plan_on(on_two_nodes(threads="auto"))
+    arguments = plan.arguments_of(1, ("cpu",), workers)
+    assert (arguments.threads, arguments.processors) == (threads, ())
+
+
+def test_ranks_of_one_worker_share_its_threads() -> None:
+    asked = {"parallelType": "tp", "torchrun": {"nproc-per-node": 4}}
+    plan = plan_on(on_two_nodes(threads="auto"), **asked)
+    assert plan.arguments_of(1, ("cpu",), 1).threads == 3
+
+
+def test_a_pinned_worker_has_as_many_threads_as_processors_unless_told() -> None:
+    plan = plan_on(on_two_nodes(threads="auto", pin_workers=True))
+    arguments = plan.arguments_of(2, ("cpu",), 4)
+    assert (arguments.threads, arguments.processors) == (3, (6, 7, 8))
+    plan = plan_on(on_two_nodes(threads=2, pin_workers=True))
+    assert plan.arguments_of(2, ("cpu",), 4).threads == 2
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
@@ -132,3 +161,27 @@ def test_on_the_cpu_a_division_caps_nothing() -> None:
 )
 def test_a_batch_goes_ahead_where_it_may_wait(asked: dict[str, Any], *, expected: bool) -> None:
     assert plan_on(machine(0), **asked).goes_ahead is expected
+
+
+def test_a_gpu_gets_its_next_batch_ahead_although_it_is_not_full() -> None:
+    assert plan_on(machine(1), batchSize=8).always_ahead
+    assert not plan_on(machine(0), batchSize=8).always_ahead
+    # A batch of one would wait there beside a worker that is free.
+    assert not plan_on(machine(1), batchSize=1).always_ahead
+
+
+def test_a_worker_never_gets_more_jobs_than_it_was_told() -> None:
+    small = plan_on(machine(0), batchSize=4)
+    large = small.with_batch_size(16)
+    assert large.rows == large.room_of(large.arguments) == 16
+    assert large.room_of(small.arguments) == 4
+    assert small.room_of(large.arguments) == 4
+    assert large.is_outdated(small.arguments)
+    assert not large.is_outdated(large.arguments)
+
+
+def test_where_calls_overlap_the_batch_size_is_not_their_limit() -> None:
+    plan = plan_on(machine(0), asyncCommunication=True)
+    changed = plan.with_batch_size(16)
+    assert changed.capacity == plan.capacity
+    assert changed.room_of(plan.arguments) == plan.capacity

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from tests.unit.serving.test_plan import machine, plan_on
 from tsd.errors import StartFailed, TsdError
+from tsd.ipc.arguments import WorkerArguments
 from tsd.runtimes.book import no_runtime
 from tsd.serving.arena import Arena
 from tsd.serving.fork_server import ForkServer
 from tsd.serving.plan import Machine
 from tsd.serving.pool import Pool, PoolEvents
+from tsd.serving.worker_handle import WorkerHandle, WorkerState
 
 
 class Forking:
@@ -31,16 +34,39 @@ class Forking:
         raise self.error
 
 
+@dataclass
+class Running:
+    """A batch that a made-up worker has."""
+
+    sent_at: float = 0.0
+
+
+@dataclass
+class MadeUp:
+    """What the choice of a worker asks of it."""
+
+    arguments: WorkerArguments
+    state: WorkerState
+    number: int = 1
+    outstanding: dict[int, Running] = field(default_factory=lambda: {1: Running()})
+    is_serving: bool = True
+    takes_ahead: bool = True
+
+    @property
+    def running(self) -> list[Running]:
+        return list(self.outstanding.values())
+
+
 class Scene:
     """A pool on a machine with as many GPUs as asked for."""
 
-    def __init__(self, where: Machine) -> None:
+    def __init__(self, where: Machine, model_yaml: dict[str, Any]) -> None:
         self.machine = where
         self._changed = asyncio.Event()
         self.forking = Forking(self._changed.set)
         self.arena = Arena("requests", 4096)
         self.pool = Pool(
-            plan_on(where),
+            plan_on(where, **model_yaml),
             self.forking.ready,
             self.arena,
             where.config,
@@ -70,9 +96,11 @@ class Scene:
         self.arena.close()
 
 
-def run(story: Callable[[Scene], Coroutine[Any, Any, None]], where: Machine) -> None:
+def run(
+    story: Callable[[Scene], Coroutine[Any, Any, None]], where: Machine, **model_yaml: Any
+) -> None:
     async def whole() -> None:
-        scene = Scene(where)
+        scene = Scene(where, model_yaml)
         await story(scene)
         await scene.end()
 
@@ -130,3 +158,27 @@ def test_where_no_start_can_succeed_the_model_fails_at_once_until_something_has_
         await scene.until(lambda: bool(scene.pool.workers))
 
     run(story, machine(0))
+
+
+def test_a_busy_worker_gets_a_batch_ahead_when_it_is_full_and_on_a_gpu_in_any_case() -> None:
+    for gpus, room in ((0, 0), (1, 4)):
+
+        async def story(scene: Scene, room: int = room) -> None:
+            busy = MadeUp(scene.pool.plan.arguments, WorkerState.BUSY)
+            scene.pool.workers[1] = cast(WorkerHandle, busy)
+            assert (scene.pool.room(False), scene.pool.room(True)) == (room, 4)  # noqa: FBT003
+            del scene.pool.workers[1]
+
+        run(story, machine(gpus), batchSize=4)
+
+
+def test_a_worker_from_before_a_change_gets_no_larger_batch_than_it_was_told() -> None:
+    async def story(scene: Scene) -> None:
+        old = MadeUp(scene.pool.plan.arguments, WorkerState.BUSY)
+        scene.pool.workers[1] = cast(WorkerHandle, old)
+        scene.pool.plan = scene.pool.plan.with_batch_size(16)
+        assert scene.pool.room(True) == 4  # noqa: FBT003
+        assert not scene.pool.is_as_wanted
+        del scene.pool.workers[1]
+
+    run(story, machine(0), batchSize=4)

@@ -37,7 +37,6 @@ def test_options_stand_anywhere_between_the_words_of_a_command(words: str) -> No
         ("", "required: COMMAND"),
         ("restart", "invalid choice: 'restart'"),
         ("list digits", "unrecognized arguments: digits"),
-        ("scale digits", "required: N"),
         ("scale digits many", "'many' is not a number of 0 or more"),
         ("register a.mar --batch 3", "unrecognized arguments: --batch"),
         ("logs --level loud", "invalid choice: 'loud'"),

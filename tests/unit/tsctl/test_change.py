@@ -42,6 +42,11 @@ def request_of(words: str) -> Request:
         ),
         ("scale m 3", "PUT", "/models/m?min_worker=3&max_worker=3&synchronous=true"),
         (
+            "scale m --batch-size 8 --max-batch-delay 0",
+            "PUT",
+            "/models/m?batch_size=8&max_batch_delay=0&synchronous=true",
+        ),
+        (
             "scale m 0 --version 2 --no-wait",
             "PUT",
             "/models/m/2?min_worker=0&max_worker=0&synchronous=false",

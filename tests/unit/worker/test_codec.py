@@ -71,6 +71,21 @@ def test_binary_values_are_the_handlers_own_copy() -> None:
     assert row["body"] == b"\x00bc"
 
 
+def test_lent_bytes_are_where_they_lie_and_cannot_be_written() -> None:
+    body = bytearray(b"abcde")
+    with_query = codec.head_of(pack_fields([(b"?q", b"1")]))
+    row, types = codec.decoded_row(with_query, memoryview(body), hand=codec.lent)
+    named = codec.head_of(pack_fields([(b"<x", b"2"), (b"<y", b"3")]))
+    inputs, _ = codec.decoded_row(named, memoryview(body), hand=codec.lent)
+    body[:] = b"ABCDE"
+    assert row == {"q": b"1", "body": b"ABCDE"}
+    assert types == {"q": "", "body": ""}
+    assert inputs == {"x": b"AB", "y": b"CDE"}
+    assert all(value.readonly for value in [row["body"], *inputs.values()])
+    as_json = codec.head_of(pack_fields([(b"Content-Type", b"application/json")]))
+    assert codec.decoded_row(as_json, b"[1]", hand=codec.lent)[0] == {"body": [1]}
+
+
 def test_nothing_is_decoded_where_the_server_says_so() -> None:
     headers = [("Content-Type", "application/json")]
     assert read(headers, b"[1]", decode_input=False)[0] == {"body": bytearray(b"[1]")}
@@ -123,6 +138,15 @@ def test_the_last_part_of_a_name_wins_and_may_be_empty() -> None:
 
 def test_a_form_without_parts_gives_an_empty_row() -> None:
     assert read(MULTIPART, b"--BB--\r\n") == ({}, {})
+
+
+@pytest.mark.parametrize("size", [0, 1, *range(65_400, 65_540, 7), 3 * 65_536])
+def test_a_file_may_be_longer_than_the_pieces_that_a_form_is_read_in(size: int) -> None:
+    data = b"\r\n--B" * (size // 5) + b"x" * (size % 5)
+    body = part(data, 'name="a"; filename="f"') + part(b"1", 'name="b"') + b"--BB--\r\n"
+    row, _ = read(MULTIPART, memoryview(body).toreadonly())
+    assert row == {"a": data, "b": b"1"}
+    row["a"] += b"own"
 
 
 @pytest.mark.parametrize(

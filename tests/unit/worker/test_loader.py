@@ -274,6 +274,32 @@ def test_parameters_come_before_the_body_and_named_inputs_in_its_place(load_hand
     assert answers[1]["headers"] == {"first": {"content-type": ""}, "second": {"content-type": ""}}
 
 
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({}, "bytearray"),
+        ({"model_yaml": {"bodyViews": True}}, "memoryview"),
+        ({"model_yaml": {"bodyViews": "yes"}}, "bytearray"),
+        ({"model_yaml": {"bodyViews": True}, "envelope": "body"}, "bytearray"),
+    ],
+)
+def test_a_model_may_ask_for_views_of_its_bodies(
+    load_handler: Load, settings: dict[str, Any], kind: str
+) -> None:
+    source = """
+def handle(data, context):
+    return [f"{type(row.get('body') if isinstance(row, dict) else row).__name__}"
+            for row in data or ()]
+"""
+    assert run(load_handler(source, **settings), request(b"ab"))[0].body == kind.encode()
+
+
+def test_a_view_may_be_an_answer(load_handler: Load) -> None:
+    source = "def handle(data, context):\n    return [row['body'][1:] for row in data or ()]"
+    model = load_handler(source, model_yaml={"bodyViews": True})
+    assert run(model, request(b"abc"))[0].body == b"bc"
+
+
 def test_a_broken_form_is_refused_and_the_others_are_served(load_handler: Load) -> None:
     model = load_handler(MODES)
     broken = request(b"junk", content_type="multipart/form-data; boundary=B")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.worker.channel import FakeChannel
+from tests.unit.worker.channel import NO_SEGMENT, FakeChannel
 from tsd.ipc.layout import (
     INLINE_BYTES,
     NOTICE_BYTES,
@@ -16,7 +16,8 @@ from tsd.ipc.layout import (
 )
 from tsd.worker import codec
 from tsd.worker.codec import Answer
-from tsd.worker.outbox import Outbox
+from tsd.worker.gpu import GpuMemory
+from tsd.worker.outbox import MetricsSender, Outbox
 
 LARGE = b"l" * (INLINE_BYTES + 1)
 
@@ -93,3 +94,23 @@ def test_what_was_measured_goes_in_as_many_notices_as_it_needs() -> None:
     said = [unpack_text(notice) for notice in channel.sent]
     assert [line for text in said for line in text.splitlines()] == lines
     assert len(said) > 1
+
+
+class NothingMeasured:
+    has_pending = False
+
+    def flush(self) -> list[str]:
+        return []
+
+
+def test_gpu_memory_is_told_when_it_has_changed() -> None:
+    channel = FakeChannel()
+    figures = iter([None, GpuMemory(5, 8), GpuMemory(5, 8), GpuMemory(0, 8)])
+    sender = MetricsSender(outbox(channel, NO_SEGMENT), NothingMeasured(), lambda: next(figures))
+    for _ in range(4):
+        sender.send()
+    told = [unpack_header(notice) for notice in channel.sent]
+    assert [(one.kind, one.first, one.second) for one in told] == [
+        (NoticeKind.MEMORY, 5, 8),
+        (NoticeKind.MEMORY, 0, 8),
+    ]

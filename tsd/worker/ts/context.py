@@ -95,6 +95,8 @@ class Context:
         self.cl_socket: Any = None
         # How pieces of answers leave; None outside a worker.
         self.part_sender: Any = None
+        # What begins a batch before the last one is answered; None: the handler does all at once.
+        self.launching: Any = None
         self.header_key_sequence_id = _header_key("ID")
         self.header_key_sequence_start = _header_key("START")
         self.header_key_sequence_end = _header_key("END")

@@ -58,7 +58,7 @@ NAMES = {
 DEFAULT_HANDLERS = [
     *("base_handler", "image_classifier", "image_segmenter", "object_detector"),
     *("text_classifier", "dali_image_classifier", "vllm_handler", "trt_llm_handler"),
-    "densenet_handler",
+    *("densenet_handler", "tensor_handler"),
 ]
 
 

@@ -25,10 +25,10 @@ from torch.profiler import (
 )
 from ts.context import Context
 from ts.handler_utils.timer import timed
-from ts.torch_handler.compiling import IPEX_AVAILABLE, PT2_AVAILABLE, compiled
+from ts.torch_handler.compiling import IPEX_AVAILABLE, PT2_AVAILABLE, compiled_and_warm
 from ts.utils.util import list_classes_from_module, load_label_mapping
 
-from tsd.worker import weights
+from tsd.worker import warming, weights
 
 __all__ = [
     "IPEX_AVAILABLE",
@@ -83,7 +83,7 @@ class BaseHandler(abc.ABC):  # noqa: B024 (so that subclasses may have abstract 
         self.model_yaml_config = getattr(context, "model_yaml_config", None) or {}
         self.map_location, self.device = choose_device(properties.get("gpu_id"))
         self.model = self._load(Path(properties["model_dir"]), self.manifest["model"])
-        self.model = compiled(self.model, self.model_yaml_config.get("pt2"), self.device)
+        self.model = self._compiled_and_warm(properties.get("batch_size") or 1)
         self.mapping = load_label_mapping(Path(properties["model_dir"], "index_to_name.json"))
         self.initialized = True
 
@@ -209,6 +209,15 @@ class BaseHandler(abc.ABC):  # noqa: B024 (so that subclasses may have abstract 
                 return loaded
         raise RuntimeError("No model weights could be loaded")
 
+    def _compiled_and_warm(self, batch_size: int) -> Any:
+        shapes = warming.row_shapes(self.model_yaml_config.get("warmUp"))
+
+        def warm(model: Any) -> None:
+            warming.warm(model, shapes, batch_size, self.device)
+
+        settings = self.model_yaml_config.get("pt2")
+        return compiled_and_warm(self.model, settings, self.device, warm)
+
     def _load_torchscript_model(self, model_pt_path: str) -> Any:
         # A module that was compiled for TensorRT can be loaded only where this was imported.
         if importlib.util.find_spec("torch_tensorrt"):
@@ -259,6 +268,8 @@ def choose_device(gpu_id: Any) -> tuple[str | None, torch.device]:
     """Where to map weights to, and the device: the GPU of that number if torch can use it."""
     if gpu_id is not None and torch.cuda.is_available():
         device = torch.device("cuda", int(gpu_id))
+        # Else what names no device makes a second context, on the first GPU.
+        torch.cuda.set_device(device)
         if torch.cuda.get_device_capability(device) >= AMPERE:
             torch.set_float32_matmul_precision("high")
         return "cuda", device

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,6 +33,22 @@ def compiled(model: Any, settings: Any, device: torch.device) -> Any:
     if IPEX_AVAILABLE:
         channels_last = model.to(device, memory_format=torch.channels_last)
         return importlib.import_module("intel_extension_for_pytorch").optimize(channels_last)
+    return model
+
+
+def compiled_and_warm(
+    model: Any, settings: Any, device: torch.device, warm: Callable[[Any], None]
+) -> Any:
+    """The same, once `warm` has run it: most backends compile, and fail, no sooner."""
+    made = compiled(model, settings, device)
+    try:
+        warm(made)
+        return made
+    except Exception as error:
+        if made is model:
+            raise
+        logger.warning("the model runs as it is, the compiled one failed: %s", error)
+    warm(model)
     return model
 
 

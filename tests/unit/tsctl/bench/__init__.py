@@ -1,0 +1,1 @@
+"""The parts of tsctl bench, without a daemon."""
