@@ -11,7 +11,7 @@ from tsd.serving.model import Model
 
 @dataclass(slots=True)
 class Named:
-    """What a name, with a version or without one, stands for at present; None: for nothing."""
+    """What a name, with a version or without one, stands for; None when it does so no more."""
 
     model: Model | None = None
 
@@ -25,9 +25,10 @@ class _Entry:
 
     def follow(self) -> None:
         """Versions have come or gone, or another one is the default."""
-        for version, named in self.named.items():
-            named.model = self.versions.get(version or self.default_version)
-        self.named = {version: named for version, named in self.named.items() if named.model}
+        for version, named in list(self.named.items()):
+            if named.model is not self.versions.get(version or self.default_version):
+                named.model = None
+                del self.named[version]
 
 
 class Registry:
@@ -55,7 +56,7 @@ class Registry:
         return model
 
     def named(self, name: str, version: str | None = None) -> Named:
-        """As `find`, to be kept: the model in it is always the one that `find` would return."""
+        """As `find`, to be kept: it holds the model for as long as `find` would return that."""
         model = self.find(name, version)
         return self._entry(name).named.setdefault(version, Named(model))
 

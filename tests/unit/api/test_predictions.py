@@ -11,7 +11,15 @@ import pytest
 from tests.unit.http.wire import Client
 from tsd.api.predictions import Predictions
 from tsd.api.routes import Router, Routes
-from tsd.errors import HandlerRaised, NoWorkers, PredictionRefused, QueueFull, TsdError
+from tsd.errors import (
+    HandlerRaised,
+    NoWorkers,
+    PredictionRefused,
+    QueueFull,
+    TokenRefused,
+    TsdError,
+)
+from tsd.http.message import Request
 from tsd.ipc.layout import body_offset, unpack_pairs
 from tsd.ipc.segment import Slot, SlotAllocator
 from tsd.metrics import ModelFigures
@@ -89,15 +97,25 @@ class Scene:
 
     def __init__(self) -> None:
         self.model = StandIn()
-        self.named = named = Named(cast(Model, self.model))
+        self.named = Named(cast(Model, self.model))
+        # How often the model was looked up; whether who asks is sent away.
+        self.found = 0
+        self.is_refused = False
+        scene = self
 
         class Book:
             def named(self, name: str, version: str | None = None) -> Named:
                 assert (name, version) in (("m", None), ("m", "1.0"))
-                return named
+                scene.found += 1
+                return scene.named
 
         predictions = Predictions(cast(Registry, Book()), ServingSettings())
-        self.client = Client(Router({"http": [Routes(predictions.routes)]}).handle)
+        routes = Routes(predictions.routes, check=self.check)
+        self.client = Client(Router({"http": [routes]}).handle)
+
+    def check(self, _request: Request) -> None:
+        if self.is_refused:
+            raise TokenRefused("Token Authorization failed.")
 
     def post(self, path: str, body: bytes, head: str = "") -> None:
         line = f"POST {path} HTTP/1.1\r\nHost: h\r\n{head}Content-Length: {len(body)}\r\n\r\n"
@@ -333,3 +351,43 @@ def test_the_job_of_a_client_that_does_not_read_its_stream_is_cancelled() -> Non
     part(scene, b"x" * 60_000)
     part(scene, b"dropped")
     assert scene.model.cancelled == [job]
+
+
+def test_a_head_that_is_known_asks_for_the_same_again_with_an_id_of_its_own() -> None:
+    scene = Scene()
+    jobs: list[Job] = []
+    for number in range(4):
+        scene.post("/predictions/m/1.0/a", b"%d" % number, "X-Mine: 1\r\n")
+        jobs += scene.model.jobs
+        scene.model.finish(b"answer")
+        scene.client.turn()
+    assert [bytes(job.body) for job in jobs] == [b"0", b"1", b"2", b"3"]
+    assert len({job.request_id for job in jobs}) == 4
+    assert len({job.id for job in jobs}) == 4
+    assert {job.fields for job in jobs} == {jobs[0].fields}
+    assert jobs[-1].fields is jobs[-2].fields
+    assert scene.found == 1
+
+
+def test_a_known_head_is_looked_into_again_when_its_model_has_gone() -> None:
+    scene = Scene()
+    for _ in range(3):
+        scene.post("/predictions/m", b"x")
+        scene.model.finish()
+    before = scene.found
+    scene.named.model = None
+    scene.named = Named(cast(Model, scene.model))
+    scene.post("/predictions/m", b"x")
+    assert scene.found == before + 1
+    assert len(scene.model.jobs) == 1
+
+
+def test_a_token_is_asked_for_even_where_the_head_is_known() -> None:
+    scene = Scene()
+    for _ in range(3):
+        scene.post("/predictions/m", b"x")
+        scene.model.finish()
+    scene.is_refused = True
+    scene.post("/predictions/m", b"x")
+    assert scene.answer.count(b"HTTP/1.1 400 Bad Request\r\n") == 1
+    assert scene.model.jobs == []

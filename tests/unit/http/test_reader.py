@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.http.wire import GET, Client, answer, post, refuse, silent
+from tsd.http.head import KnownHeads
 from tsd.http.message import Response
 from tsd.http.reader import DROPPED_BYTES
+from tsd.http.refusal import refused
 
 # A body that waits for its place.
 
@@ -78,3 +80,65 @@ def test_an_answer_may_come_while_the_body_is_read() -> None:
     assert len(client.requests) == 2
     # Only the second one, which has no body.
     assert calls == ["complete"]
+
+
+def test_a_request_like_the_one_before_is_read_without_its_head_being_looked_at() -> None:
+    client = Client()
+    for number in range(4):
+        body = b"%03d" % number
+        client.send(post(3) + body)
+        assert client.got.endswith(answer(b"POST / %b|" % body))
+    assert len({id(request.head) for request in client.requests[1:]}) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        post(2) + b"ab",
+        post(3) + b"ab",  # more is to come
+        post(3) + b"abcGET",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"X" + post(3) + b"ab",
+    ],
+)
+def test_what_is_like_it_only_in_part_is_read_in_the_usual_way(other: bytes) -> None:
+    known, fresh = Client(), Client()
+    for _ in range(3):
+        known.send(post(3) + b"abc")
+    before = len(known.got)
+    known.send(other)
+    known.send(b"c")
+    fresh.send(other)
+    fresh.send(b"c")
+    assert known.got[before:] == fresh.got
+
+
+def test_a_known_head_that_ends_the_connection_or_awaits_its_body_is_read_as_such() -> None:
+    for extra in (b"Connection: close\r\n", b"Expect: 100-continue\r\n"):
+        heads = KnownHeads()
+        for _ in range(4):
+            client = Client(known_heads=heads)
+            client.send(post(3, extra) + b"abc")
+            assert answer(b"POST / abc|", is_last=b"close" in extra) in client.got
+            assert client.wire.is_closing() == (b"close" in extra)
+
+
+def test_a_body_that_came_with_its_head_is_taken_once_it_has_a_place() -> None:
+    client = Client(silent)
+    client.send(post(3) + b"abc")
+    assert not client.wire.is_reading()
+    room = memoryview(bytearray(3))
+    client.requests[0].receive(lambda whole: whole.respond(Response(200, whole.body)), room)
+    assert bytes(room) == b"abc"
+    assert client.got == answer(b"abc")
+    assert client.wire.is_reading()
+    client.send(GET)
+    assert len(client.requests) == 2
+
+
+def test_a_body_that_came_with_its_head_may_be_too_long() -> None:
+    client = Client(silent)
+    client.send(post(3) + b"abc")
+    client.requests[0].receive(lambda _whole: pytest.fail("it is refused"), limit=2)
+    client.turn()
+    assert client.got == refused(413, b"", has_begun=True)

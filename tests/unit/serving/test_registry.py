@@ -73,3 +73,27 @@ def test_another_default_can_be_set(registry: Registry) -> None:
     assert registry.find("m").version == "2.0"
     registry.set_default_if_known("m", "1.0")
     assert registry.find("m").version == "1.0"
+
+
+def test_what_a_name_stands_for_is_known_until_it_changes(registry: Registry) -> None:
+    one, two = registry.find("m", "1.0"), registry.find("m", "2.0")
+    default, first = registry.named("m"), registry.named("m", "1.0")
+    assert registry.named("m") is default
+    assert [default.model, first.model] == [one, one]
+    registry.add(named("m", "3.0"))
+    assert [default.model, first.model] == [one, one]
+    registry.set_default("m", "2.0")
+    assert [default.model, first.model] == [None, one]
+    assert registry.named("m").model is two
+    registry.remove(registry.check_removable("m", "1.0"))
+    assert [default.model, first.model] == [None, None]
+    with pytest.raises(ModelNotFound):
+        registry.named("x")
+
+
+def test_a_name_that_comes_back_is_another_model(registry: Registry) -> None:
+    before = registry.named("a")
+    registry.remove(registry.check_removable("a", None))
+    registry.add(named("a", "1.0"))
+    assert before.model is None
+    assert registry.named("a").model is registry.find("a")
