@@ -26,7 +26,7 @@ FIELD_CHARACTERS = 64
 FIELDS = {"code": "TSD_EVENT", "errno": "ERRNO"}
 IN_THE_MESSAGE = {"time", "level", "text", "exception"}
 # On the way from whoever logs to here.
-LOGGING_MODULES = ("tsd.journal.", "tsd.log.", "logging.")
+LOGGING_MODULES = ("tsd.journal.", "tsd.log.", "structlog.", "logging.")
 
 MESSAGE_IDS = {
     "ready": "24ded9cc927f4084a7d70fdb619dfa8c",

@@ -14,11 +14,21 @@ import select
 import stat
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
+
+# structlog would draw tracebacks with rich where that is installed: an import of 60 ms, a fifth of
+# a start, for what is never used here.
+_hides_rich = "rich" not in sys.modules
+if _hides_rich:
+    sys.modules["rich"] = None  # type: ignore[assignment]  # what stands so cannot be imported
+
+import structlog  # noqa: E402
+
+if _hides_rich:
+    del sys.modules["rich"]
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
@@ -75,6 +85,9 @@ class Log:
         except (OSError, ValueError):  # the latter: the stream was closed
             self.dropped += 1
 
+    # structlog calls the method that is named after the level.
+    debug = info = warning = error = critical = put
+
 
 class LogRing:
     """The newest records, and those who want to see more as they come."""
@@ -109,68 +122,19 @@ def start(settings: Settings, journal: Journal | None, stream: TextIO) -> Log:
     """From here on every logger, structlog's or the standard library's, writes to this one log."""
     write = journal.write if journal else _stream_writer(settings.format, stream)
     log = Log(settings.level, LogRing(settings.kept_records), write)
-    _Started.log = log
+    structlog.configure(
+        processors=[_drop_below_level, structlog.processors.format_exc_info, _as_record],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+        logger_factory=lambda *_: log,
+        cache_logger_on_first_use=False,
+    )
     logging.basicConfig(handlers=[_LibraryHandler(log)], level=LEVELS[settings.level], force=True)
     return log
 
 
-def end() -> None:
-    """What is said from now on is printed."""
-    _Started.log = None
-
-
-class Logger:
-    """Says what happened, in words to be filled in, and what that is about."""
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, fields: Mapping[str, Any]) -> None:
-        self._fields = fields
-
-    def bind(self, **fields: Any) -> Logger:
-        """One whose records are about this, too."""
-        return Logger({**self._fields, **fields})
-
-    def debug(self, text: str, /, *words: object, **fields: Any) -> None:
-        """For whoever looks for a mistake in tsd."""
-        self._say("debug", text, words, fields)
-
-    def info(self, text: str, /, *words: object, **fields: Any) -> None:
-        """As it should be."""
-        self._say("info", text, words, fields)
-
-    def warning(self, text: str, /, *words: object, **fields: Any) -> None:
-        """Not as it should be."""
-        self._say("warning", text, words, fields)
-
-    def error(self, text: str, /, *words: object, **fields: Any) -> None:
-        """Something failed."""
-        self._say("error", text, words, fields)
-
-    def exception(self, text: str, /, *words: object, **fields: Any) -> None:
-        """Something failed; the traceback of the exception that is being handled comes along."""
-        trace = traceback.format_exc().rstrip("\n")
-        self._say("error", text, words, {**fields, "exception": trace})
-
-    def critical(self, text: str, /, *words: object, **fields: Any) -> None:
-        """Nothing goes on."""
-        self._say("critical", text, words, fields)
-
-    def _say(self, level: str, text: str, words: tuple[object, ...], fields: Record) -> None:
-        log = _Started.log
-        if log is not None and not log.wants(level):
-            return
-        own = {"time": time.time(), "level": level, "text": text % words if words else text}
-        record = {**own, **self._fields, **fields, **own}
-        if log is None:
-            sys.stdout.write(text_line(record) + "\n")
-        else:
-            log.put(record)
-
-
-def get_logger() -> Logger:
-    """A logger to call and to `bind` fields to; what it says before the log starts is printed."""
-    return Logger({})
+def get_logger() -> structlog.typing.FilteringBoundLogger:
+    """A logger to call and to `bind` fields to; it may be had before the log is started."""
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger())
 
 
 def text_line(record: Mapping[str, Any], *, has_colour: bool = False) -> str:
@@ -200,10 +164,18 @@ def escaped(text: str) -> str:
     return "".join(spelled)
 
 
-class _Started:
-    """The one log of this process, which loggers made before it find, too."""
+def _drop_below_level(log: Any, name: str, fields: structlog.typing.EventDict) -> Record:
+    if not log.wants(name):
+        raise structlog.DropEvent
+    return cast(Record, fields)
 
-    log: Log | None = None
+
+def _as_record(
+    _log: Any, name: str, fields: structlog.typing.EventDict
+) -> tuple[tuple[Record], dict[str, Any]]:
+    """What structlog then gives to the method of `Log` that has the level's name."""
+    own = {"time": time.time(), "level": name, "text": str(fields.pop("event"))}
+    return ((own | dict(fields) | own,), {})
 
 
 class _LibraryHandler(logging.Handler):

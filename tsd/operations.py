@@ -254,8 +254,9 @@ class Operations:
         self._restore_defaults()
 
     def _restore_defaults(self) -> None:
+        known = set(self._registry.names)
         for name, version in self._desired.defaults.items():
-            if name in self._registry.names:
+            if name in known:
                 self._registry.set_default_if_known(name, version)
 
     async def load_at_start(self, models: Iterable[StartupModel]) -> None:

@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.goals import Bound, Goal, against, all_goals, at_least, at_most, gain
 from benchmarks.measurement import Measurement
 from benchmarks.plots import Point, curves
-from benchmarks.results import OURS, Figure, Results
+from benchmarks.results import OURS, Figure, Grown, Results
 from benchmarks.servers import MODULES
 from benchmarks.workloads import all_workloads
 
@@ -31,6 +31,8 @@ FIGURES = [
         *("kill_seen_ms", "replacement_ms", "accepting_s", "daemon_rss_mb", "idle_wakeups"),
     )
 ]
+
+GROWTH = [Grown("models", 1, 50.0, 1.0), Grown("models", 1_000, 51.0, 1.02)]
 
 ROUNDS = Results(
     [
@@ -125,7 +127,8 @@ def test_every_goal_is_there_once_and_its_stretch_is_no_easier_than_its_must() -
 
 def test_goals_name_cells_that_are_measured() -> None:
     """A goal over a cell that no workload has would never be looked at."""
-    results = Results([one for target in TARGETS for one in everything(target)], FIGURES)
+    measurements = [one for target in TARGETS for one in everything(target)]
+    results = Results(measurements, FIGURES, growth=GROWTH)
     assert [goal.about for goal in all_goals() if goal.computed(results) is None] == []
 
 
@@ -134,7 +137,9 @@ def test_the_tables_have_a_row_for_each_target_ratio_figure_and_goal() -> None:
         cell("floor", 60_000, server=0.014),
         replace(cell("tsd", 40_000, daemon=0.02, workers=0.002), mean_batch=29.5, note="a note"),
     ]
-    text = report.tables(Results(measurements, ROUNDS.figures))
+    text = report.tables(Results(measurements, ROUNDS.figures, growth=GROWTH))
+    assert "| models | 1,000 | 51.0 | 1.020 |" in text
+    assert "| 1,000 models, one used: CPU ÷ 1 model | ≤ 1.05 | 1.01 | 1.02 | must met |" in text
     floor_row, tsd_row, ratio_row = (line for line in text.splitlines() if "| noop |" in line)
     assert "60,000" in floor_row
     assert "daemon 0.0200, workers 0.0020 | 29.5 | 0 |" in tsd_row

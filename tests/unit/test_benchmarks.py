@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import upload
+from benchmarks.growth import extent_of, grown
 from benchmarks.load import (
     Load,
     Outcome,
@@ -23,6 +24,7 @@ from benchmarks.load import (
 )
 from benchmarks.measurement import Ask, between, measured
 from benchmarks.plan import plan_of
+from benchmarks.results import Grown
 from benchmarks.servers import MODULES, Counts, together, url_at
 from benchmarks.workloads import Door, all_workloads, families
 
@@ -136,6 +138,26 @@ def test_the_quick_plan_is_one_round() -> None:
     assert [workload.name for workload in quick.workloads] == ["mlp"]
     assert quick.has_figures
     assert 256 not in quick.concurrencies
+    assert not quick.has_growth
+    assert plan_of(["--only", "growth"]).has_growth
+
+
+def test_growth_is_compared_with_the_smallest_of_its_kind() -> None:
+    rounds = [
+        {("models", 1): 10.0, ("models", 1000): 11.0, ("jobs", 100): 5.0},
+        {("models", 1): 100.0, ("models", 1000): 100.0, ("jobs", 100): 5.0},
+        {("models", 1): 10.0, ("models", 1000): 12.0, ("jobs", 100): 6.0},
+    ]
+    assert list(grown(rounds)) == [
+        Grown("models", 1, 10.0, 1.0),
+        Grown("models", 1000, 12.0, 1.1),
+        Grown("jobs", 100, 5.0, 1.0),
+    ]
+
+
+def test_one_round_does_not_grow_as_far() -> None:
+    assert max(extent_of(1, 1).models) < max(extent_of(5, 2).models) == 1000
+    assert extent_of(5, 2).rounds == 5
 
 
 def test_a_plan_is_what_the_command_line_says() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,11 +35,11 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    """The log and the root logger are the whole process's: give them back."""
+    """structlog and the root logger are the whole process's: give them back."""
     root = logging.getLogger()
     before = root.level, root.handlers[:]
     yield
-    log.end()
+    structlog.reset_defaults()
     root.setLevel(before[0])
     root.handlers[:] = before[1]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tsd.ipc.layout import BATCHES, Header, NoticeKind, RequestEntry, unpack_batch, unpack_header
 from tsd.worker import printing
 from tsd.worker.codec import Answer
+from tsd.worker.idling import Idling
 from tsd.worker.loader import PREDICTION_METRIC, LoadedModel, Row, failed
 from tsd.worker.outbox import MetricsSender, Outbox, grant_of
 
@@ -55,6 +56,7 @@ class AheadRunner:
         self._arena = arena
         self._model = model
         self._metrics = MetricsSender(outbox, model.context.metrics)
+        self._idling = Idling(outbox, self._metrics)
         self._flying: deque[Flying] = deque()
 
     def serve(self) -> None:
@@ -78,8 +80,7 @@ class AheadRunner:
     def _next_notice(self) -> bytes | None:
         """The next one, empty when the daemon is gone; None when a batch is to be answered now."""
         if not self._flying:
-            self._metrics.send_when_due()
-            return self._outbox.receive()
+            return self._idling.next_notice()
         while len(self._flying) < IN_FLIGHT and not self._flying[0].is_done:
             notice = self._outbox.receive_waiting()
             if notice is not None:

@@ -5,8 +5,8 @@ daemon grants. Handlers may send pieces from threads of their own."""
 
 from __future__ import annotations
 
-import select
 import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -50,16 +50,22 @@ class Outbox:
         self._segment = segment
         self._max_answer_bytes = max_answer_bytes
         self._ahead: deque[bytes] = deque()
+        self._patience_s: float | None = None
         self._sending = threading.Lock()
 
-    @property
-    def has_notice(self) -> bool:
-        """Whether the next notice is here already."""
-        return bool(self._ahead)
+    def receive(self, patience_s: float | None = None) -> bytes | None:
+        """The next notice; empty when the daemon has gone, None when none came for so long."""
+        return self._ahead.popleft() if self._ahead else self._wait(patience_s)
 
-    def receive(self) -> bytes:
-        """The next notice; empty when the daemon has gone."""
-        return self._ahead.popleft() if self._ahead else wire.receive_notice(self.channel)
+    def _wait(self, patience_s: float | None) -> bytes | None:
+        if patience_s != self._patience_s:
+            # By the kernel: waiting for the descriptor first would cost each batch a call more.
+            self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(patience_s))
+            self._patience_s = patience_s
+        try:
+            return wire.receive_notice(self.channel)
+        except BlockingIOError:
+            return None
 
     def receive_waiting(self) -> bytes | None:
         """The next notice if one is there, else None."""
@@ -145,7 +151,7 @@ class Outbox:
 
     def _ask_for(self, batch_id: int, size: int) -> tuple[int, int]:
         self._send(pack_notice(NoticeKind.NEED, batch_id, size))
-        while notice := wire.receive_notice(self.channel):
+        while notice := self._wait(None):
             header = unpack_header(notice)
             if header.kind == NoticeKind.GRANT:
                 return header.first, header.second
@@ -181,14 +187,10 @@ class MetricsSender:
         self._told_memory: GpuMemory | None = None
         self._due = 0.0
 
-    def send_when_due(self) -> None:
-        """Send if something was measured; where it is too early, wait for that or for a notice."""
-        if not self._metrics.has_pending:
-            return
-        rest_s = self._due - time.monotonic()
-        if rest_s > 0 and select.select([self._outbox.channel], [], [], rest_s)[0]:
-            return
-        self.send()
+    @property
+    def has_pending(self) -> bool:
+        """Whether there is something to send."""
+        return self._metrics.has_pending
 
     def send_if_due(self) -> None:
         """Send unless that was done a moment ago."""
@@ -213,6 +215,12 @@ def answer_head(answer: Answer) -> bytes:
         return b""
     fields = [answer.reason, *[field for pair in answer.headers for field in pair]]
     return b"\0".join(field.encode("latin-1", "replace") for field in fields)
+
+
+def _timeval(seconds: float | None) -> bytes:
+    """A `struct timeval`; of 0 for ever."""
+    microseconds = round((seconds or 0.0) * 1e6)
+    return struct.pack("@ll", *divmod(microseconds, 1_000_000))
 
 
 def grant_of(header: Header) -> tuple[int, int]:

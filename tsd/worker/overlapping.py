@@ -21,6 +21,7 @@ from tsd.ipc.layout import (
 )
 from tsd.worker import codec, printing
 from tsd.worker.codec import Answer, answers_with
+from tsd.worker.idling import Idling
 from tsd.worker.loader import LoadedModel, Row, failed
 from tsd.worker.outbox import METRICS_S, MetricsSender, Outbox
 from tsd.worker.parts import PartSender
@@ -43,6 +44,7 @@ class ContinuousRunner:
         self._model = model
         self._metrics = MetricsSender(outbox, model.context.metrics)
         self._parts = PartSender(outbox)
+        self._idling = Idling(outbox, self._metrics)
         self._running: dict[int, Row] = {}
         self._is_stopping = False
         model.context.part_sender = self._parts
@@ -58,13 +60,9 @@ class ContinuousRunner:
     def _take_in(self) -> bool:
         """Take what has come; wait only when nothing runs. False: the daemon is gone."""
         while True:
-            if self._running:
-                notice = self._outbox.receive_waiting()
-                if notice is None:
-                    return True
-            else:
-                self._metrics.send_when_due()
-                notice = self._outbox.receive()
+            notice = self._outbox.receive_waiting() if self._running else self._idling.next_notice()
+            if notice is None:
+                return True
             if not notice:
                 return False
             header = unpack_header(notice)

@@ -37,8 +37,8 @@ from tsd.ipc.layout import (
 )
 from tsd.worker import gpu, printing
 from tsd.worker.ahead import AheadRunner
+from tsd.worker.idling import Idling, give_back
 from tsd.worker.loader import LoadArguments, LoadedModel, load
-from tsd.worker.memory import IdleMemory, give_back
 from tsd.worker.outbox import MetricsSender, Outbox, grant_of
 from tsd.worker.overlapping import AsyncRunner, ContinuousRunner
 from tsd.worker.parts import PartSender
@@ -106,24 +106,18 @@ class Runner:
         self.model = model
         self._parts = PartSender(outbox)
         self._metrics = MetricsSender(outbox, model.context.metrics)
-        self._memory = IdleMemory(outbox.channel)
+        self._idling = Idling(outbox, self._metrics)
         model.context.part_sender = self._parts
 
     def serve(self) -> None:
         """Answer batches until the daemon says stop or is gone."""
-        while notice := self._next_notice():
+        while notice := self._idling.next_notice():
             header = unpack_header(notice)
             if header.kind == NoticeKind.STOP:
                 break
             if header.kind in BATCHES:
                 self._answer(header, unpack_batch(notice, header, self.arena))
         self._metrics.send()
-
-    def _next_notice(self) -> bytes:
-        self._metrics.send_when_due()
-        if not self.outbox.has_notice:
-            self._memory.wait()
-        return self.outbox.receive()
 
     def _answer(self, header: Header, entries: list[RequestEntry]) -> None:
         self._parts.begin(

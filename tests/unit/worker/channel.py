@@ -41,6 +41,9 @@ class FakeChannel:
     def send(self, notice: bytes) -> None:
         self.sent.append(notice)
 
+    def setsockopt(self, _level: int, _option: int, value: bytes) -> None:
+        """How long to wait, which nobody has to here."""
+
     def fileno(self) -> int:
         """Of something that can always be read, as a channel whose other end has closed."""
         return READABLE
