@@ -10,7 +10,7 @@ TS_MODULES = $(shell cd tsd/worker && find ts -name '*.py' ! -name '__init__.py'
   | sed 's,\.py$$,,; s,/,.,g; s,^,-m ,')
 EXTRAS := runtime,develop,examples
 
-.PHONY: install demo serve format check proto completions types unit integration test system bench bench-quick deb clean
+.PHONY: install demo serve format check proto completions types unit integration test system bench bench-quick peers deb clean
 
 install: $(STAMP)
 
@@ -74,6 +74,10 @@ $(BENCH_STAMP): $(STAMP)
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt \
 	  --editable '.[bench]'
 	touch $@
+
+# Other servers, asked the same; each is installed when it is first needed. PEERS='--only triton'
+peers: $(BENCH_STAMP)
+	$(BIN)/python -m benchmarks.peers $(PEERS)
 
 # build/deb/*.deb; VERSION=… builds another version, ARCH=arm64 for another machine.
 deb:

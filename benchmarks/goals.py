@@ -71,6 +71,11 @@ def figure(name: str) -> Computed:
     return lambda results: results.figure(name)
 
 
+def growth(what: str, size: int) -> Computed:
+    """A request's cost at that size of what grows ÷ that at the smallest."""
+    return lambda results: results.grown_ratio(what, size)
+
+
 def at_least(about: str, must: float, stretch: float, computed: Computed) -> Goal:
     return Goal(about, Bound.AT_LEAST, must, stretch, computed)
 
@@ -89,6 +94,7 @@ def all_goals() -> list[Goal]:
         *_resnet(),
         *_uploads(),
         *_processes(),
+        at_most("1,000 models, one used: CPU ÷ 1 model", 1.05, 1.01, growth("models", 1_000)),
     ]
 
 

@@ -118,14 +118,14 @@ def connections(folder: Path, extent: Extent, stack: contextlib.ExitStack) -> It
 
 
 def bodies(folder: Path, extent: Extent, stack: contextlib.ExitStack) -> Iterator[Cell]:
-    """They are so many MiB long; each MiB is a part."""
+    """They are so many MiB long; each MiB is a part, for who only receives it, too."""
     most = max(extent.mebibytes) * MIB
     settings = f"[http]\nmax_request_bytes = {most}\n[serving]\narena_bytes = {2 * most}\n"
     daemon = stack.enter_context(tsd(folder / "tsd", cores()[0], settings=settings))
     bare = stack.enter_context(yardstick("recv", folder, cores()[0]))
     upload = all_workloads()["length4-tcp"]
     for size in extent.mebibytes:
-        workload = replace(upload, name=f"length{size}", body=bytes(size * MIB))
+        workload = replace(upload, name=f"length{size}", body=bytes(size * MIB), takes_views=True)
         ask = served(workload, daemon, 1, extent)
         yield Cell("MiB of a body", size, daemon, ask, parts=size)
         yield Cell("the same, recv loop", size, bare, ask, parts=size)

@@ -1,13 +1,15 @@
-"""Pictures of a run: throughput against concurrency, latency against load; an SVG a workload."""
+"""Pictures of a run: throughput against concurrency, latency against load; an SVG a workload.
+
+And one of what requests cost as other things grow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results import Results
+from benchmarks.results import Grown, Results
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def curves(results: Results) -> dict[str, Curves]:
 
 
 def draw(results: Results, folder: Path) -> Iterator[Path]:
-    """One file for each workload that was measured at several concurrencies."""
+    """One file for each workload that was measured at several concurrencies; one for growth."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -70,3 +72,27 @@ def draw(results: Results, folder: Path) -> Iterator[Path]:
         sheet.savefig(path)
         pyplot.close(sheet)
         yield path
+    if results.growth:
+        yield _draw_growth(results.growth, folder / "growth.svg")
+
+
+def _draw_growth(growth: Sequence[Grown], path: Path) -> Path:
+    """What a request costs against the size of each thing; level is what it should be."""
+    from matplotlib import pyplot
+
+    sheet, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for what in dict.fromkeys(one.what for one in growth):
+        points = [one for one in growth if one.what == what]
+        axes.plot(
+            [max(point.size, 1) for point in points],
+            [point.ratio for point in points],
+            "o-",
+            label=f"{what}: {points[0].cpu_us:,.0f} µs at {points[0].size}",
+        )
+    axes.set(xscale="log", xlabel="how many, or how long", ylabel="CPU ÷ that of the smallest")
+    axes.set_ylim(bottom=0)
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    sheet.savefig(path)
+    pyplot.close(sheet)
+    return path

@@ -15,7 +15,7 @@ from benchmarks.floor import ANSWER
 
 HEAD_END = b"\r\n\r\n"
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-BUFFER_BYTES = 65 * 1024 * 1024
+BUFFER_BYTES = 257 * 1024 * 1024
 
 # Given back when a connection ends: memory touched for the first time costs ten times more.
 free_buffers: list[bytearray] = []

@@ -19,7 +19,8 @@ from benchmarks.results import Results
 
 def tables(results: Results) -> str:
     """All of it: medians, ratios, figures, and what became of the goals."""
-    parts = [_medians(results), _ratios(results), _figures(results), goals_table(results)]
+    parts = [_medians(results), _ratios(results), _figures(results)]
+    parts += [_growth(results), goals_table(results)]
     return "\n\n".join(part for part in parts if part) + _notes(results.measurements)
 
 
@@ -64,6 +65,7 @@ def write_file(path: Path, facts: dict[str, object], results: Results) -> None:
         ],
         "ratios": [asdict(ratio) for ratio in results.ratios()],
         "figures": [asdict(figure) for figure in results.figures],
+        "growth": [asdict(one) for one in results.growth],
         "measurements": [asdict(one) for one in results.measurements],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +129,13 @@ def _ratios(results: Results) -> str:
 def _figures(results: Results) -> str:
     rows = [f"{one.about} | {one.value:,.4g} | {one.unit}" for one in results.figures]
     return _markdown("figure | value | unit", rows, 1) if rows else ""
+
+
+def _growth(results: Results) -> str:
+    rows = [
+        f"{one.what} | {one.size:,} | {one.cpu_us:.1f} | {one.ratio:.3f}" for one in results.growth
+    ]
+    return _markdown("what grows | size | CPU µs | ÷ smallest", rows, 1) if rows else ""
 
 
 def _number(value: float) -> str:

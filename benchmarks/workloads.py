@@ -56,6 +56,8 @@ class Workload:
     slowness: int = 1
     # Also asked of a daemon that writes TorchServe's access log.
     is_logged: bool = False
+    # Its handler takes views of bodies, so that no worker copies them.
+    takes_views: bool = False
     # More than the connections of any workload: what is measured is work, not refusals.
     queue_size: int = 1024
 
@@ -209,13 +211,15 @@ def _jpeg() -> bytes:
 
 def pack_archive(workload: Workload, folder: Path) -> Path:
     """The workload's model as an archive; no delay to fill a batch."""
-    settings = {
+    settings: dict[str, object] = {
         "minWorkers": workload.workers,
         "maxWorkers": workload.workers,
         "batchSize": workload.batch_size,
         "maxBatchDelay": 0,
         "jobQueueSize": workload.queue_size,
     }
+    if workload.takes_views:
+        settings["bodyViews"] = "true"
     config = folder / f"{workload.name}.yaml"
     config.write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
     request = PackRequest(

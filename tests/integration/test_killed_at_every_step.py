@@ -46,8 +46,8 @@ DYING = """
         return [bytes(row["body"]) * SIZE for row in data]
 """
 
-SMALL_STEPS = ["in the handler", "before ANSWERS", "after ANSWERS"]
-LARGE_STEPS = [*SMALL_STEPS, "before NEED", "after NEED"]
+SMALL_STEPS = ["in the handler", "before BODIES", "after BODIES"]
+LARGE_STEPS = ["in the handler", "before NEED", "after NEED", "before ANSWERS", "after ANSWERS"]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,12 @@ HOSTILE = """
     from tsd.worker import runner
     send = runner.wire.send_notice
 
+    def answers_to(notice):
+        batch = HEADER.unpack_from(notice)[4]
+        return HEADER.pack(WIRE_VERSION, NoticeKind.ANSWERS, 0, 1, batch, 0, 0)
+
     def send_nonsense(end, notice, descriptors=()):
-        if HEADER.unpack_from(notice)[1] == NoticeKind.ANSWERS:
+        if HEADER.unpack_from(notice)[1] == NoticeKind.BODIES:
             notice = {notice}
         send(end, notice, descriptors)
 
@@ -141,9 +145,12 @@ HOSTILE = """
         "b'short'",
         "HEADER.pack(WIRE_VERSION, 99, 0, 1, 1, 0, 0)",
         "HEADER.pack(WIRE_VERSION, NoticeKind.ANSWERS, 0, 1, 77, 0, 0) + b'x' * 32",
-        "notice[:32] + ANSWER.pack(99, 64, 0, 0, 200, 0, 0)",
+        "answers_to(notice) + ANSWER.pack(99, 64, 0, 0, 200, 0, 0)",
+        "notice[:32] + b'xxxx' + notice[36:]",
+        "notice + b'x'",
+        "notice[:32]",
         "HEADER.pack(WIRE_VERSION, NoticeKind.BATCH, 0, 0, 1, 0, 0)",
-        "notice[:32] + ANSWER.pack(1, 2**40, 2**40, 0, 200, 0, 1)",
+        "answers_to(notice) + ANSWER.pack(1, 2**40, 2**40, 0, 200, 0, 1)",
         "HEADER.pack(WIRE_VERSION, NoticeKind.PHASE, 0, 0, 0, 0, 0) + b'loading'",
         "HEADER.pack(WIRE_VERSION, NoticeKind.READY, 0, 0, 0, 0, 0)",
     ],

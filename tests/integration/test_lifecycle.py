@@ -49,7 +49,8 @@ def test_f34_a_killed_daemon_leaves_no_worker_and_its_models_come_back(tmp_path:
     with running(tmp_path) as daemon:
         daemon.register(make_version(tmp_path, "1.0"))
         children = psutil.Process(daemon.pid).children(recursive=True)
-        assert len(children) == 2
+        # The fork server and the worker; the one that is forked ahead of need comes and goes.
+        assert len(children) >= 2
         daemon.process.kill()
         daemon.process.wait()
         _, alive = psutil.wait_procs(children, timeout=10)

@@ -277,7 +277,7 @@ def test_f34_a_killed_daemon_takes_all_its_processes_and_the_next_one_serves(
     with held.running(tmp_path) as daemon:
         daemon.register(make_archive(tmp_path, config=BATCHES))
         family = psutil.Process(daemon.pid).children(recursive=True)
-        assert len(family) == 3
+        assert len(family) >= 3
         daemon.process.kill()
         _, alive = psutil.wait_procs(family, timeout=2)
         assert alive == []

@@ -108,6 +108,8 @@ def test_register_and_unregister_a_hundred_times_leaves_nothing_over(
         return process.num_fds(), len(process.children(recursive=True)), maps.count("memfd:tsd")
 
     once()
+    # The fork server, and the worker that it has forked ahead of need.
+    wait_for(lambda: what_there_is()[1] == 2)
     before = what_there_is()
     for _ in range(100):
         once()
