@@ -77,7 +77,7 @@ def draw(results: Results, folder: Path) -> Iterator[Path]:
 
 
 def _draw_growth(growth: Sequence[Grown], path: Path) -> Path:
-    """What a request costs against the size of each thing; level is what it should be."""
+    """What a request costs against the size of each thing: no curve should rise."""
     from matplotlib import pyplot
 
     sheet, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")

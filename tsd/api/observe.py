@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,8 @@ from tsd.version import own_version
 
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 LOG_LINES = 100
+# So many are looked at in one turn of the loop: all of them would hold it too long.
+MODELS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Observe:
         """All figures in Prometheus' text format, or those of `?name[]=A&name[]=B`."""
         facts, readings = self._facts, self._facts.readings()
         names = parse_qs(call.request.query, keep_blank_values=True).get("name[]", [])
-        snapshots = [model.snapshot() for model in self._registry]
+        snapshots = [model.snapshot() async for model in self._models()]
         connections = facts.connections()
 
         def render() -> bytes:
@@ -136,7 +138,7 @@ class Observe:
 
     async def status(self, _call: Call) -> Response:
         """The daemon at a glance."""
-        facts, rows = self._facts, [self._row(model) for model in self._registry]
+        facts, rows = self._facts, [self._row(model) async for model in self._models()]
         default = self._fork_servers.runtimes.default
         server = self._fork_servers.find(default.name) if default else None
         body = {
@@ -158,11 +160,12 @@ class Observe:
             "runtime_dir": str(facts.runtime_dir),
             "state_dir": str(facts.state_dir),
         }
-        return answers.json_answer(body)
+        return await asyncio.to_thread(answers.json_answer, body)
 
     async def models(self, _call: Call) -> Response:
         """A row for each version of each model."""
-        return answers.json_answer({"models": [self._row(model) for model in self._registry]})
+        rows = [self._row(model) async for model in self._models()]
+        return await asyncio.to_thread(answers.json_answer, {"models": rows})
 
     async def model(self, call: Call) -> Response:
         """Everything about one version."""
@@ -208,6 +211,14 @@ class Observe:
         """Who follows the log is not waited for when the daemon stops."""
         for stream in tuple(self._followed):
             stream.end()
+
+    async def _models(self) -> AsyncIterator[Model]:
+        """Every version of every model that is still there; the loop turns meanwhile."""
+        for place, model in enumerate(tuple(self._registry), start=1):
+            if place % MODELS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if model.state is not ModelState.UNLOADED:
+                yield model
 
     def _row(self, model: Model) -> dict[str, object]:
         states = {state.value: 0 for state in WorkerState if state is not WorkerState.EXITED}

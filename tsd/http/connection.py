@@ -138,6 +138,7 @@ class Connection(asyncio.Protocol):
         self._reader.close()
         self._terms.forget(self)
         self._answers.lose()
+        self._inlet.close()
 
     def pause_writing(self) -> None:
         """The client does not take its answers as fast as they come."""
@@ -196,16 +197,22 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Look at the time, once a second."""
-        limits = self._terms.limits
-        if self._answers.is_stalled(now, limits.write_timeout_s) or self._pace.has_lingered(now):
+        pace, limits = self._pace, self._terms.limits
+        if pace.is_resting(now):
+            # Most are, where there are many: to look at all of each would cost ten times as much.
+            return
+        if self._answers.is_stalled(now, limits.write_timeout_s) or pace.has_lingered(now):
             self._transport.abort()
         elif self._reader.is_deaf or self._inlet.is_paused:
             return
-        elif self._reader.is_too_slow(self._pace, now):
+        elif self._reader.is_too_slow(pace, now):
             self._refuse(408)
             self._flush()
-        elif self._reader.is_quiet and self._pace.has_idled(now):
-            self._end()
+        elif self._reader.is_quiet:
+            if pace.has_idled(now):
+                self._end()
+            elif not (self._reader.has_begun_head or self.unsent_bytes):
+                pace.rest()
 
     @property
     def is_busy(self) -> bool:

@@ -78,6 +78,11 @@ class Inlet(asyncio.BufferedProtocol):
             self._has_place = False
             self._give_place(cast(asyncio.BaseProtocol, self._owner))
 
+    def close(self) -> None:
+        """The client has gone; nobody is held on to."""
+        self._body, self._has_place = None, False
+        del self._owner
+
     # From the transport, while this has the connection's place.
 
     def get_buffer(self, sizehint: int) -> memoryview:

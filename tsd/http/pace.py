@@ -15,7 +15,7 @@ LAST_WORD_S = 0.3
 class Pace:
     """The instants that matter in one connection's life."""
 
-    __slots__ = ("_limits", "idle_since", "is_fresh", "lingers_until")
+    __slots__ = ("_limits", "idle_since", "is_fresh", "lingers_until", "rests_until")
 
     def __init__(self, limits: HttpSettings, now: float) -> None:
         self._limits = limits
@@ -24,10 +24,13 @@ class Pace:
         # Nothing has come yet.
         self.is_fresh = True
         self.lingers_until: float | None = None
+        # Nothing can be late before that, unless something comes.
+        self.rests_until = 0.0
 
     def linger(self, now: float, seconds: float = LINGER_S) -> None:
         """The last answer has been written; the client may not have seen it yet."""
         self.lingers_until = now + seconds
+        self.rests_until = 0.0
 
     def has_lingered(self, now: float) -> bool:
         """Whether the client has had its time to see the last answer."""
@@ -47,6 +50,18 @@ class Pace:
         if self.idle_since is None:
             self.is_fresh = False
             self.idle_since = now
-        limits = self._limits
-        limit_s = limits.header_timeout_s if self.is_fresh else limits.keep_alive_s
-        return now - self.idle_since > limit_s
+            self.rests_until = 0.0
+        return now - self.idle_since > self._idle_limit_s
+
+    def rest(self) -> None:
+        """Nothing has begun, nothing is on its way: the next instant that matters is far off."""
+        if self.idle_since is not None:
+            self.rests_until = self.idle_since + self._idle_limit_s
+
+    def is_resting(self, now: float) -> bool:
+        """Whether nothing has come since `rest`, and its instant has not."""
+        return self.idle_since is not None and now < self.rests_until
+
+    @property
+    def _idle_limit_s(self) -> float:
+        return self._limits.header_timeout_s if self.is_fresh else self._limits.keep_alive_s

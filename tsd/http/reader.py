@@ -175,6 +175,8 @@ class RequestReader:
         """The client has gone."""
         self.stop()
         self._heads.close()
+        # Without this ring, all of the connection goes at once, and not when garbage is looked for.
+        del self._carrier
 
     def _complete_body(self) -> None:
         request, body = self.incoming, self.body

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tsd.errors import QueueFull
@@ -78,8 +79,14 @@ class Batcher:
     def sweep(self, now: float) -> None:
         """Nothing here passes by itself: deadlines are the model's."""
 
+    def remove(self, job: Job) -> None:
+        """Nobody waits for that job any more."""
+        # Clients that go together have come together: theirs stand in front.
+        with suppress(ValueError):
+            self.waiting.remove(job)
+
     def remove_done(self) -> None:
-        """Forget jobs that got their outcome while they waited (deadline, cancelled)."""
+        """Forget jobs that got their outcome while they waited."""
         self.waiting = deque(job for job in self.waiting if not job.is_done)
 
     def wake(self) -> None:

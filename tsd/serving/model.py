@@ -196,7 +196,7 @@ class Model:
         if job.is_running:
             self.pool.cancel(job)
         else:
-            self.batcher.remove_done()
+            self.batcher.remove(job)
             self._release(job)
         self._tell_watchers()
 

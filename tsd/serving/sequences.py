@@ -112,6 +112,12 @@ class SequenceBatcher:
         for job in jobs:
             self.submit(job)
 
+    def remove(self, job: Job) -> None:
+        """Nobody waits for that job any more."""
+        sequence = self._sequences.get(job.sequence or "")
+        if sequence is not None and job in sequence.waiting:
+            sequence.waiting.remove(job)
+
     def remove_done(self) -> None:
         """Forget jobs that got their outcome while they waited."""
         for sequence in self._sequences.values():

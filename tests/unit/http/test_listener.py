@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 
 from tests.unit.http.wire import Wire, answer, echo, settings
@@ -105,6 +107,56 @@ async def test_a_sweep_of_many_lets_the_loop_turn() -> None:
         await asyncio.sleep(0)
     assert counts[0] == SWEPT_AT_ONCE < counts[1] <= counts[2] == 2 * SWEPT_AT_ONCE
     assert not wire.is_closing()
+    door.listener.close()
+
+
+@turning
+async def test_a_client_that_rests_is_looked_at_again_when_something_comes() -> None:
+    door = Door(limits=settings(header_timeout_s=10, keep_alive_s=75))
+    wire, connection = door.let_in()
+    connection.data_received(GET)
+    for _ in range(60):
+        door.now += 1
+        door.listener.sweep()
+    connection.data_received(GET[:9])
+    for _ in range(12):
+        door.now += 1
+        door.listener.sweep()
+    assert wire.writes == [answer(b"GET / |"), REFUSALS[408]]
+    door.listener.close()
+
+
+@turning
+async def test_a_client_that_rests_is_sent_away_in_time() -> None:
+    door = Door(limits=settings(header_timeout_s=10, keep_alive_s=75))
+    fresh, _ = door.let_in()
+    kept, connection = door.let_in()
+    connection.data_received(GET)
+    gone_at: dict[str, int] = {}
+    for second in range(80):
+        door.listener.sweep()
+        for name, wire in (("fresh", fresh), ("kept", kept)):
+            if wire.is_closing():
+                gone_at.setdefault(name, second)
+        door.now += 1
+    assert gone_at == {"fresh": 11, "kept": 76}
+    door.listener.close()
+
+
+@turning
+async def test_nothing_is_left_of_a_client_that_has_gone() -> None:
+    door = Door()
+    wire, connection = door.let_in()
+    connection.data_received(GET)
+    connection.connection_lost(None)
+    gc.disable()
+    try:
+        left = weakref.ref(wire)
+        del wire.protocol
+        del wire, connection
+        assert left() is None
+    finally:
+        gc.enable()
     door.listener.close()
 
 
