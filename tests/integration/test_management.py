@@ -132,7 +132,7 @@ def test_health_and_metrics_tell_how_the_models_are(shared_daemon: RunningDaemon
     labels = '{model="echo",version="1.0"}'
     for name in ("requests_total", "queue_depth", "request_seconds_count", "batch_rows_sum"):
         assert f"tsd_{name}{labels}" in page
-    assert 'tsd_workers{model="echo",state="idle",version="1.0"} 1.0' in page
+    assert 'tsd_workers{model="echo",version="1.0",state="idle"} 1.0' in page
 
 
 def test_kserve_asks_whether_a_model_has_workers(daemon: RunningDaemon, tmp_path: Path) -> None:
