@@ -161,6 +161,7 @@ def _bodies() -> list[Workload]:
             concurrencies=concurrencies,
             handler_name="length",
             door=door,
+            takes_views=True,
         )
         for mebibytes, concurrencies in ((4, (1, 16)), (64, (1, 2)))
         for door in (Door.TCP, Door.UNIX)
@@ -177,6 +178,7 @@ def _bodies() -> list[Workload]:
             yardsticks=("recv", "raw"),
             is_upload=True,
             concurrencies=(1, 16, 64),
+            takes_views=True,
         ),
     ]
 

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -44,6 +44,9 @@ KNOWN_FIELDS = {"time", "level", "text", "exception", "source"}
 Asked = tuple[str, bytes]
 """Method and target of a request, as they came."""
 
+Access = tuple[float, str, Asked, int, float]
+"""When, by whom, what was asked, the status, how long it took: one is made for each answer."""
+
 
 CallLater = Callable[[float, Callable[[], None]], object]
 
@@ -66,8 +69,8 @@ class LogFiles:
         self._settings = log
         # Lines that could not be written, or not soon enough.
         self.dropped = 0
-        self._waiting: queue.Queue[Sequence[_Line | _Access] | None] = queue.Queue(MAX_WAITING)
-        self._accesses: list[_Access] = []
+        self._waiting: queue.Queue[_Lines | None] = queue.Queue(MAX_WAITING)
+        self._accesses: list[Access] = []
         self._call_later = call_later or _call_later
         self._is_timed = False
         self._are_moved = threading.Event()
@@ -109,7 +112,7 @@ class LogFiles:
         costs several times as much as all the rest."""
         if ACCESS not in self._paths:
             return
-        self._accesses.append(_Access(time.time(), client, asked, status, took_s))
+        self._accesses.append((time.time(), client, asked, status, took_s))
         if len(self._accesses) >= ACCESSES_AT_ONCE:
             self._hand_over()
         elif not self._is_timed:
@@ -123,7 +126,8 @@ class LogFiles:
     def _hand_over(self) -> None:
         accesses, self._accesses = self._accesses, []
         if accesses and self._waiting.qsize() * ACCESSES_AT_ONCE < MAX_WAITING:
-            self._waiting.put_nowait(accesses)
+            text = partial(_access_lines, accesses)
+            self._waiting.put_nowait(_Lines(ACCESS, len(accesses), text))
         else:
             self.dropped += len(accesses)
 
@@ -144,7 +148,8 @@ class LogFiles:
     def _put(self, name: str, text: str, at: float | None = None) -> None:
         if name in self._paths:
             try:
-                self._waiting.put_nowait([_Line(time.time() if at is None else at, name, text)])
+                line = partial(_line, time.time() if at is None else at, text)
+                self._waiting.put_nowait(_Lines(name, 1, line))
             except queue.Full:
                 self.dropped += 1
 
@@ -152,55 +157,56 @@ class LogFiles:
         files = {name: _File(path, self._settings) for name, path in self._paths.items()}
         ends = False
         while not ends:
-            lines, ends = self._next_lines()
+            taken, ends = self._next_lines()
             if self._are_moved.is_set():
                 self._are_moved.clear()
                 for file in files.values():
                     file.close()
             for name, file in files.items():
-                mine = [str(line) for line in lines if line.name == name]
-                if mine and not file.write("".join(mine).encode(errors="backslashreplace")):
-                    self.dropped += len(mine)
+                mine = [lines for lines in taken if lines.name == name]
+                text = "".join(lines.text() for lines in mine)
+                if mine and not file.write(text.encode(errors="backslashreplace")):
+                    self.dropped += sum(lines.count for lines in mine)
         for file in files.values():
             file.close()
 
-    def _next_lines(self) -> tuple[list[_Line | _Access], bool]:
-        """Waits for a line and takes what has come with it; and whether it was the last."""
-        lines: list[_Line | _Access] = []
-        more = self._waiting.get()
-        while more is not None:
-            lines += more
-            if len(lines) >= MAX_AT_ONCE or self._waiting.empty():
-                return lines, False
-            more = self._waiting.get()
-        return lines, True
+    def _next_lines(self) -> tuple[list[_Lines], bool]:
+        """Waits for lines and takes what has come with them; and whether they were the last."""
+        taken: list[_Lines] = []
+        lines = self._waiting.get()
+        while lines is not None:
+            taken.append(lines)
+            if len(taken) >= MAX_AT_ONCE or self._waiting.empty():
+                return taken, False
+            lines = self._waiting.get()
+        return taken, True
 
 
-class _Line(NamedTuple):
-    at: float
+class _Lines(NamedTuple):
+    """Lines for one file; the thread makes their text."""
+
     name: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{_stamp(int(self.at))},{int(self.at % 1 * 1000):03} {self.text}\n"
-
-
-class _Access(NamedTuple):
-    at: float
-    client: str
-    asked: Asked
-    status: int
-    took_s: float
-    name: str = ACCESS
-
-    def __str__(self) -> str:
-        text = f'- /{self.client} "{_request_line(self.asked)}" {self.status}'
-        stamp = f"{_stamp(int(self.at))},{int(self.at % 1 * 1000):03}"
-        return f"{stamp} {text} {round(self.took_s * 1000)}\n"
+    count: int
+    text: Callable[[], str]
 
 
 def _call_later(seconds: float, call: Callable[[], None]) -> None:
     asyncio.get_running_loop().call_later(seconds, call)
+
+
+def _line(at: float, text: str) -> str:
+    return f"{_stamp(int(at))},{int(at % 1 * 1000):03} {text}\n"
+
+
+def _access_lines(accesses: Sequence[Access]) -> str:
+    # In one function: there are many.
+    return "".join(
+        [
+            f"{_stamp(int(at))},{int(at % 1 * 1000):03} - /{client} "
+            f'"{_request_line(asked)}" {status} {round(took_s * 1000)}\n'
+            for at, client, asked, status, took_s in accesses
+        ]
+    )
 
 
 @lru_cache(maxsize=8)
