@@ -72,6 +72,8 @@ class LogFiles:
         self._waiting: queue.Queue[_Lines | None] = queue.Queue(MAX_WAITING)
         self._accesses: list[Access] = []
         self._call_later = call_later or _call_later
+        # How many were handed to the thread, and how many it has taken: each has one writer.
+        self._given = self._taken = 0
         self._is_timed = False
         self._are_moved = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tsd log files", daemon=True)
@@ -125,10 +127,15 @@ class LogFiles:
 
     def _hand_over(self) -> None:
         accesses, self._accesses = self._accesses, []
-        if accesses and self._waiting.qsize() * ACCESSES_AT_ONCE < MAX_WAITING:
+        if not accesses:
+            return
+        try:
+            if self._given - self._taken + len(accesses) > MAX_WAITING:
+                raise queue.Full
             text = partial(_access_lines, accesses)
             self._waiting.put_nowait(_Lines(ACCESS, len(accesses), text))
-        else:
+            self._given += len(accesses)
+        except queue.Full:
             self.dropped += len(accesses)
 
     def record(self, record: Record) -> None:
@@ -158,6 +165,7 @@ class LogFiles:
         ends = False
         while not ends:
             taken, ends = self._next_lines()
+            self._taken += sum(lines.many for lines in taken if lines.name == ACCESS)
             if self._are_moved.is_set():
                 self._are_moved.clear()
                 for file in files.values():
@@ -166,7 +174,7 @@ class LogFiles:
                 mine = [lines for lines in taken if lines.name == name]
                 text = "".join(lines.text() for lines in mine)
                 if mine and not file.write(text.encode(errors="backslashreplace")):
-                    self.dropped += sum(lines.count for lines in mine)
+                    self.dropped += sum(lines.many for lines in mine)
         for file in files.values():
             file.close()
 
@@ -186,7 +194,7 @@ class _Lines(NamedTuple):
     """Lines for one file; the thread makes their text."""
 
     name: str
-    count: int
+    many: int
     text: Callable[[], str]
 
 

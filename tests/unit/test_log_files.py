@@ -163,3 +163,16 @@ def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(tmp_path: Path) -
 
 def test_workers_have_torchserves_names() -> None:
     assert worker_name(1, "m", "2.0") == "W-9000-m_2.0"
+
+
+def test_printed_lines_that_wait_leave_room_for_answers(tmp_path: Path) -> None:
+    subject = LogFiles(log_settings(folder=tmp_path), MetricsSettings(), never)
+    for _ in range(1_000):
+        subject.record({"time": 0.0, "level": "info", "text": "x"})
+    for _ in range(2 * log_files.ACCESSES_AT_ONCE):
+        subject.access("c", ("GET", b"/"), 200, 0)
+    subject.start()
+    subject.stop()
+    assert subject.dropped == 0
+    lines = (tmp_path / "access_log.log").read_text().splitlines()
+    assert len(lines) == 2 * log_files.ACCESSES_AT_ONCE

@@ -147,6 +147,10 @@ class Answers:
             self._sent_bytes, self._sent_since = sent, now
         return now - self._sent_since > timeout_s
 
+    def look_anew(self, now: float) -> None:
+        """Nobody has looked for a while, for nothing was on its way: time counts from now."""
+        self._sent_since = now
+
     def _answer_next(self, *, ends: bool) -> bool:
         request = self.waiting[0]
         response = request.answer

@@ -197,10 +197,17 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Look at the time, once a second."""
-        pace, limits = self._pace, self._terms.limits
+        pace = self._pace
         if pace.is_resting(now):
             # Most are, where there are many: to look at all of each would cost ten times as much.
             return
+        if pace.rests_until:
+            pace.rests_until = 0.0
+            self._answers.look_anew(now)
+        self._look(pace, now)
+
+    def _look(self, pace: Pace, now: float) -> None:
+        limits = self._terms.limits
         if self._answers.is_stalled(now, limits.write_timeout_s) or pace.has_lingered(now):
             self._transport.abort()
         elif self._reader.is_deaf or self._inlet.is_paused:

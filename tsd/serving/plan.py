@@ -128,9 +128,11 @@ class WorkerPlan:
         most = self.placement.most_workers
         return workers if most is None else min(workers, most)
 
-    def arguments_of(self, number: int, place: Place, workers: int = 1) -> WorkerArguments:
+    def arguments_of(
+        self, number: int, place: Place, workers: int = 1, seat: int | None = None
+    ) -> WorkerArguments:
         """The arguments of the worker of this number and place, one of so many."""
-        own = self._on_processors(number, workers)
+        own = replace(self._on_processors(seat or number, workers), number=number)
         if not self.placement.is_on_gpu:
             return own
         gpus = tuple(map(_gpu_number, place))

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 
 from tsd.devices import Place
 from tsd.errors import NoRuntime, StartFailed, TsdError, UnknownRuntime
@@ -80,6 +81,8 @@ class Pool:
         self._lost: dict[int, WorkerHandle] = {}
         # By the number of those that are there, and of the dead that will be replaced.
         self._devices: dict[int, Place] = {}
+        # The same for what is divided by turns: between 1 and as many as are wanted.
+        self._seats: dict[int, int] = {}
         self._failing_since: float | None = None
         self.last_error: LastError | None = None
         self.counts = Counts()
@@ -224,7 +227,8 @@ class Pool:
     def _room_of(self, worker: WorkerHandle) -> int:
         """How many jobs it would take."""
         begun = len(worker.outstanding) if self.plan.overlaps else 0
-        return self.plan.room_of(worker.arguments) - begun
+        # One from before may have more than it would be given now.
+        return max(0, self.plan.room_of(worker.arguments) - begun)
 
     def _next_ahead(self) -> WorkerHandle | None:
         """A busy worker that could have its next batch waiting at its door: the freshest one."""
@@ -253,9 +257,14 @@ class Pool:
         surplus = rolling.surplus(self.workers.values(), self.plan, self.wanted)
         missing = max(self.wanted - alive, self.wanted + surplus - len(self.workers))
         if self._breaker.is_open:
-            missing = min(missing, 1 - alive)
+            starting = sum(w.state is WorkerState.STARTING for w in self.workers.values())
+            missing = min(missing, 1 - starting)
         for _ in range(missing):
             self._start_one()
+        if alive + max(0, missing) >= self.wanted + surplus:
+            # Others have come in their place, while workers were replaced.
+            for number in list(self._lost):
+                self._forget(number)
 
     def _roll(self) -> None:
         """Let the next outdated worker go, if it can; start who is missing."""
@@ -268,8 +277,9 @@ class Pool:
         free = (n for n in range(1, len(self.workers) + 2) if n not in self.workers)
         number = min(self._lost) if self._lost else next(free)
         if number not in self._devices:
-            self._devices[number] = self.plan.placement.take(number)
-        arguments = self.plan.arguments_of(number, self._devices[number], max(1, self.wanted))
+            self._take_place(number)
+        place, seat = self._devices[number], self._seats[number]
+        arguments = self.plan.arguments_of(number, place, max(1, self.wanted), seat)
         try:
             worker = WorkerHandle(arguments, self._arena, self._config.log, self._heard)
         except OSError as error:
@@ -292,6 +302,22 @@ class Pool:
         start = self._loop.create_task(self._start(worker))
         self._starts[worker] = start
         start.add_done_callback(partial(self._on_start_over, worker))
+
+    def _take_place(self, number: int) -> None:
+        """As if those that are on their way out, or will be, were gone already."""
+        plan, use = self.plan, self.plan.placement.use
+        leaving = {
+            n: self._devices[n]
+            for n, worker in self.workers.items()
+            if rolling.is_going(worker) or plan.is_outdated(worker.arguments)
+        }
+        taken = {seat for n, seat in self._seats.items() if n not in leaving}
+        self._seats[number] = next(seat for seat in count(1) if seat not in taken)
+        for place in leaving.values():
+            use.give_back(place)
+        self._devices[number] = plan.placement.take(self._seats[number])
+        for place in leaving.values():
+            use.take([place])
 
     async def _start(self, worker: WorkerHandle) -> None:
         try:
@@ -359,6 +385,7 @@ class Pool:
     def _forget(self, number: int) -> None:
         """Nobody takes the place of a worker that is gone."""
         self._lost.pop(number, None)
+        del self._seats[number]
         self.plan.placement.use.give_back(self._devices.pop(number))
 
     def _replace(self, worker: WorkerHandle) -> None:

@@ -134,3 +134,15 @@ def test_a_reader_without_progress_is_dropped_though_little_waits_for_it() -> No
     assert not client.wire.is_aborted
     client.wait(1)
     assert client.wire.unsent == 0
+
+
+def test_an_answer_after_a_long_rest_has_its_own_time_to_leave() -> None:
+    client = Client()
+    client.send(GET)
+    client.wait(40)
+    client.wire.is_stuck = True
+    client.send(GET)
+    client.wait(1)
+    assert not client.wire.is_aborted
+    client.wait(40)
+    assert client.wire.is_aborted

@@ -182,3 +182,61 @@ def test_a_worker_from_before_a_change_gets_no_larger_batch_than_it_was_told() -
         del scene.pool.workers[1]
 
     run(story, machine(0), batchSize=4)
+
+
+def test_a_worker_with_more_jobs_than_it_would_be_given_now_has_no_room() -> None:
+    async def story(scene: Scene) -> None:
+        pool = scene.pool
+        begun = {number: Running() for number in range(8)}
+        busy = MadeUp(pool.plan.arguments, WorkerState.BUSY, 1, begun)
+        pool.workers[1] = cast(WorkerHandle, busy)
+        pool.plan = pool.plan.with_batch_size(4)
+        assert pool.free_workers() == []
+        assert pool.room(False) == 0  # noqa: FBT003
+        del pool.workers[1]
+
+    run(story, machine(0), continuousBatching=True, batchSize=8)
+
+
+def replaced(where: Machine, workers: int, **model_yaml: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """Where workers are after all of them were replaced for another batch size."""
+    found: list[tuple[str, tuple[int, ...]]] = []
+
+    async def story(scene: Scene) -> None:
+        pool = scene.pool
+        pool.scale(workers)
+        become_ready(pool)
+        pool.renew(pool.plan.with_batch_size(4))
+        while not pool.is_as_wanted:
+            become_ready(pool)
+        found.extend((w.arguments.device, w.arguments.gpus) for w in pool.workers.values())
+        for worker in pool.workers.values():
+            # So that the end of the scene finds them as if they had never been forked.
+            worker.state = WorkerState.STARTING
+
+    run(story, where, **model_yaml)
+    return sorted(found)
+
+
+def become_ready(pool: Pool) -> None:
+    """Those that start have started; those that were told to stop are gone."""
+    for worker in list(pool.workers.values()):
+        if worker.state is WorkerState.STARTING:
+            worker.state, worker.was_ready = WorkerState.IDLE, True
+            pool._on_ready(worker)  # noqa: SLF001 (there is no process to say so)
+    for worker in list(pool.workers.values()):
+        if worker.state is WorkerState.STOPPING:
+            worker.state = WorkerState.EXITED
+            pool._on_exit(worker, [])  # noqa: SLF001 (as above)
+
+
+def test_workers_that_replace_others_have_their_gpus() -> None:
+    each = [(f"cuda:{number}", (number,)) for number in range(4)]
+    on_all = replaced(machine(4), 4)
+    assert [device for device, _ in on_all] == [device for device, _ in each]
+    assert [device for device, _ in replaced(machine(2), 2, deviceIds=[0, 1])] == [
+        "cuda:0",
+        "cuda:1",
+    ]
+    narrow = replaced(machine(2), 2, parallelType="pp", parallelLevel=1)
+    assert [gpus for _, gpus in narrow] == [(0,), (1,)]
