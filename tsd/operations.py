@@ -223,7 +223,8 @@ class Operations:
                 why=f"serving.max_workers is {limit}",
                 fix="raise serving.max_workers, or ask for fewer",
             )
-        if scaling.batch_size is not None and model.description.is_stateful:
+        is_other = scaling.batch_size not in (None, model.description.batch_size)
+        if is_other and model.description.is_stateful:
             raise BadRequest(
                 f"The batch size of {model.name} cannot be changed while it serves.",
                 why="its workers hold the state of sequences, and would have to be replaced",

@@ -5,6 +5,7 @@ and not the model is what the figures tell of."""
 
 from __future__ import annotations
 
+import resource
 import selectors
 import socket
 import time
@@ -90,6 +91,9 @@ class Caller:
 def closed_loop(load: Load, clients: int) -> Tally:
     """Keep so many requests in flight for so long, and wait for the last ones."""
     try:
+        # A shell gives 1,024 descriptors; the search has more clients than that.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         with ExitStack() as stack:
             callers = [Caller(load) for _ in range(clients)]
             for caller in callers:

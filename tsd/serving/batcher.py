@@ -35,13 +35,13 @@ def leaves_at(oldest: Job, rows: int, limits: BatchLimits) -> float:
 class Batcher:
     """The waiting jobs of one model. `give(jobs)` hands a batch to a worker.
 
-    `room(is_full)`: how many jobs a worker would take now; 0 where none is free, or where the
-    batch must be full to be taken ahead of need."""
+    `room(is_full, is_alone)`: how many jobs a worker would take now; 0 where none is free, or where
+    the batch must be full to be taken ahead of need. `is_alone`: as of the first job."""
 
     def __init__(
         self,
         limits: BatchLimits,
-        room: Callable[[bool], int],
+        room: Callable[[bool, bool], int],
         give: Callable[[list[Job]], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -98,7 +98,7 @@ class Batcher:
 
     def _is_full(self) -> bool:
         """Jobs that a free worker is about to get wait for company, not for a worker."""
-        leaving = self._room(False)  # noqa: FBT003
+        leaving = self._room(False, False)  # noqa: FBT003
         return len(self.waiting) >= self.limits.max_waiting + leaving
 
     def _turn(self) -> None:
@@ -116,7 +116,12 @@ class Batcher:
     def _leaving(self) -> int:
         """How many jobs go now, at most; if time alone is missing, a timer is set."""
         rows = len(self.waiting)
-        room = self._room(rows >= self.limits.max_rows)
+        # Of those in front that have got their outcome nothing is said.
+        while self.waiting and self.waiting[0].is_done:
+            self.waiting.popleft()
+        if not self.waiting:
+            return 0
+        room = self._room(rows >= self.limits.max_rows, self.waiting[0].is_alone)
         # A worker that has begun with others already is not waited with.
         if self.limits.max_wait_s and room >= self.limits.max_rows:
             due = leaves_at(self.waiting[0], rows, self.limits)

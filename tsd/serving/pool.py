@@ -152,14 +152,16 @@ class Pool:
         if self.wanted and not self.serving:
             self._retry_after(0.0)
 
-    def room(self, is_full: bool) -> int:  # noqa: FBT001 (the batcher's callback)
-        """How many jobs can go: to a free worker, or ahead of need when the batch is full."""
-        worker = self._next(is_full=is_full)
+    def room(self, is_full: bool, is_alone: bool = False) -> int:  # noqa: FBT001, FBT002 (the batcher's callback)
+        """How many jobs can go: to a free worker, or ahead of need when the batch is full.
+
+        `is_alone`: the first of them must run beside no others."""
+        worker = self._next(is_full=is_full, is_alone=is_alone)
         return 0 if worker is None else self._room_of(worker)
 
     def give(self, jobs: list[Job]) -> None:
         """Hand a batch to the worker that `room` spoke of."""
-        worker = self._next(is_full=True)
+        worker = self._next(is_full=True, is_alone=jobs[0].is_alone)
         assert worker is not None, "give() without a worker"
         self.give_to(worker, jobs)
 
@@ -215,14 +217,14 @@ class Pool:
             self._retire(worker, self._config.serving.stop_s)
         self._events.on_change()
 
-    def _next(self, *, is_full: bool) -> WorkerHandle | None:
+    def _next(self, *, is_full: bool, is_alone: bool) -> WorkerHandle | None:
         """Who would get the next batch."""
         if self._idle:
             return self._idle[-1]
         if self.plan.overlaps:
             takers = [worker for worker, _ in self.free_workers()]
             return min(takers, key=lambda worker: len(worker.outstanding), default=None)
-        return self._next_ahead() if is_full or self.plan.always_ahead else None
+        return self._next_ahead(is_alone=is_alone) if is_full or self.plan.always_ahead else None
 
     def _room_of(self, worker: WorkerHandle) -> int:
         """How many jobs it would take."""
@@ -230,12 +232,12 @@ class Pool:
         # One from before may have more than it would be given now.
         return max(0, self.plan.room_of(worker.arguments) - begun)
 
-    def _next_ahead(self) -> WorkerHandle | None:
+    def _next_ahead(self, *, is_alone: bool) -> WorkerHandle | None:
         """A busy worker that could have its next batch waiting at its door: the freshest one."""
         if not self.plan.goes_ahead:
             return None
         busy = (w for w in self.workers.values() if w.state is WorkerState.BUSY)
-        takers = [worker for worker in busy if worker.takes_ahead]
+        takers = [w for w in busy if w.takes_ahead and not (is_alone and w.launches_ahead)]
         return max(takers, key=lambda worker: worker.running[0].sent_at, default=None)
 
     def _let_go(self, worker: WorkerHandle) -> None:

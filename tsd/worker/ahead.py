@@ -15,7 +15,7 @@ from tsd.ipc.layout import BATCHES, Header, NoticeKind, RequestEntry, unpack_bat
 from tsd.worker import printing
 from tsd.worker.codec import Answer
 from tsd.worker.idling import Idling
-from tsd.worker.loader import PREDICTION_METRIC, LoadedModel, Row, failed
+from tsd.worker.loader import PREDICTION_METRIC, LoadedModel, Row, failed, taken
 from tsd.worker.outbox import MetricsSender, Outbox, grant_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class AheadRunner:
                 flying.answers[entry.job_id] = row
         printing.about_batch(lambda: [row.request_id for row in flying.rows.values()])
         try:
-            inputs = [row.inputs for row in flying.rows.values()]
+            inputs = taken(flying.rows.values())
             flying.launched = self._model.context.launching.launch(inputs)
         except Exception as error:  # noqa: BLE001 (a model may raise anything)
             answers = failed(error, len(flying.rows))

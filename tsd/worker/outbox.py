@@ -84,9 +84,11 @@ class Outbox:
         answers: Bodies | list[Answer],
     ) -> None:
         """Give a batch back: the answers to its jobs. `grant`: offset and bytes of its slot."""
-        if isinstance(answers, Bodies) and max(map(len, answers)) <= inline_limit(len(answers)):
-            self._send(pack_bodies(batch_id, answers))
-            return
+        if isinstance(answers, Bodies):
+            limit = min(inline_limit(len(answers)), self._max_answer_bytes)
+            if max(map(len, answers)) <= limit:
+                self._send(pack_bodies(batch_id, answers))
+                return
         packed = list(map(self._pack, jobs, answers_with(answers)))
         self._send(pack_answers(batch_id, self._place(batch_id, grant, packed)))
 

@@ -104,6 +104,10 @@ class TensorHandler:
         """An answer for each request: nested lists, or the refusal of that request alone."""
         return self.launch(data).finish()
 
+    def is_all_of(self, handle: Callable[..., Any]) -> bool:
+        """Whether to call `handle` is to launch a batch and finish it, and nothing else."""
+        return handle == self.handle and type(self).handle is TensorHandler.handle
+
     def launch(self, data: Sequence[dict[str, Any]]) -> Launched:
         """Begin a batch; on a GPU it is under way when this returns."""
         answers: list[Any] = [None] * len(data)

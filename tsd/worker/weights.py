@@ -6,8 +6,7 @@ share them. Which file a model uses is said by its handler."""
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,15 @@ def open_model(path: Path, device: torch.device) -> Model:
     if path.suffix != ".pt2":
         model = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
         model.eval()
-        share_weights(_tensors_of(model), path)
+        # Not buffers: a pass may write to them, and what is equal now must not become the same.
+        share_weights(model.parameters(), path)
         return model  # type: ignore[no-any-return]
     if is_aot_package(path):
         compiled: Model = load_package(path, device)
         return compiled
     # An exported program is in the mode it was exported in, and on the device of its weights.
     exported = torch.export.load(path).module().to(device)
-    share_weights(_tensors_of(exported), path)
+    share_weights(exported.parameters(), path)
     return exported
 
 
@@ -72,10 +72,6 @@ def fill(model: torch.nn.Module, state: State) -> None:
         model.load_state_dict(state)
     else:
         model.load_state_dict(state, assign=True)
-
-
-def _tensors_of(model: torch.nn.Module) -> Iterator[torch.Tensor]:
-    return chain(model.parameters(), model.buffers())
 
 
 def _fits(own: State, state: State) -> bool:

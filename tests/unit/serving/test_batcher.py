@@ -45,7 +45,7 @@ class Scene:
         loop = cast(asyncio.AbstractEventLoop, self.loop)
         self.batcher = Batcher(BatchLimits(rows, wait_s, bound), self.room, self.give, loop)
 
-    def room(self, is_full: bool) -> int:  # noqa: FBT001
+    def room(self, is_full: bool, _is_alone: bool) -> int:  # noqa: FBT001
         return self.rows if self.free > 0 or (is_full and self.ahead > 0) else 0
 
     def give(self, jobs: list[Job]) -> None:

@@ -51,6 +51,7 @@ class MadeUp:
     outstanding: dict[int, Running] = field(default_factory=lambda: {1: Running()})
     is_serving: bool = True
     takes_ahead: bool = True
+    launches_ahead: bool = False
 
     @property
     def running(self) -> list[Running]:

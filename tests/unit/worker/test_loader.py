@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -323,3 +324,35 @@ def test_what_ends_a_process_is_not_caught(load_handler: Load, error: type[BaseE
     model.handle = handle
     with pytest.raises(error):
         run(model, request())
+
+
+def test_a_copy_of_the_context_shapes_the_answers_too(load_handler: Load) -> None:
+    source = """
+import copy
+def handle(data, context):
+    if data:
+        copy.copy(context).set_response_status(418, "Teapot", 0)
+    return ["ok"] * len(data or ())
+"""
+    assert [answer.status for answer in run(load_handler(source), request(), request())] == [
+        418,
+        200,
+    ]
+
+
+def test_between_batches_no_inputs_are_kept(load_handler: Load) -> None:
+    kept: list[weakref.ref[Any]] = []
+
+    class Large(dict[str, Any]):
+        """A row's value that can be watched."""
+
+    def handle(data: list[dict[str, Any]], _context: object) -> list[str]:
+        data[0]["body"] = Large()
+        kept.append(weakref.ref(data[0]["body"]))
+        return ["ok"]
+
+    model = load_handler("def handle(data, context): return []")
+    model.handle = handle
+    run(model, request(b"x"))
+    assert len(model.context.request_processor) == 1
+    assert [large() for large in kept] == [None]

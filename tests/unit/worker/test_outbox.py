@@ -15,7 +15,7 @@ from tsd.ipc.layout import (
     unpack_text,
 )
 from tsd.worker import codec
-from tsd.worker.codec import Answer
+from tsd.worker.codec import Answer, Bodies
 from tsd.worker.gpu import GpuMemory
 from tsd.worker.outbox import MetricsSender, Outbox
 
@@ -114,3 +114,11 @@ def test_gpu_memory_is_told_when_it_has_changed() -> None:
         (NoticeKind.MEMORY, 5, 8),
         (NoticeKind.MEMORY, 0, 8),
     ]
+
+
+def test_small_bodies_are_bound_by_the_largest_answer_too() -> None:
+    channel = FakeChannel()
+    Outbox(channel.as_socket(), memoryview(b""), 100).send_answers(
+        3, (0, 0), [1, 2], Bodies([b"x" * 1_000, b"ok"])
+    )
+    assert [answer.outcome for _, answer in channel.answers()] == [Outcome.TOO_LARGE, Outcome.OK]
