@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -31,8 +32,16 @@ def main(url: str, body_file: str, content_type: str, connections: str, seconds:
     )
     message = "\r\n".join([*lines, "", ""]).encode() + body
     sockets = [connect(place) for _ in range(int(connections))]
+    ask(sockets, message, float(seconds), repeat)
+
+
+Repeat = Callable[[socket.socket, bytes, float], list[float]]
+
+
+def ask(sockets: Sequence[socket.socket], message: bytes, seconds: float, repeat: Repeat) -> None:
+    """Have `repeat` send the message over each socket until the time is over; print the figures."""
     begun = time.perf_counter()
-    end = begun + float(seconds)
+    end = begun + seconds
     with ThreadPoolExecutor(len(sockets)) as threads:
         clients = [threads.submit(repeat, client, message, end) for client in sockets]
     took_us = [time_us for client in clients for time_us in client.result()]

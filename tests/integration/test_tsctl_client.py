@@ -240,7 +240,10 @@ def test_an_interrupted_wait_says_that_the_daemon_goes_on(daemon: CannedDaemon) 
     ended = threading.Event()
     daemon.pieces = [STREAM, QUEUED, ended]
     with subprocess.Popen(
-        command(daemon.path, "scale", "m", "2"), stderr=subprocess.PIPE
+        command(daemon.path, "scale", "m", "2"),
+        stderr=subprocess.PIPE,
+        # Who runs the tests in the background has it ignored, and so would tsctl.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr
         assert process.stderr.readline() == b"queued\n"

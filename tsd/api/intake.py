@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tsd.errors import NoRoom, TsdError
 from tsd.http.message import Request
-from tsd.ipc.layout import head_bytes, slot_bytes
+from tsd.ipc.layout import slot_bytes
 from tsd.ipc.segment import Slot
 from tsd.serving.job import Job
 from tsd.serving.model import Model
@@ -40,15 +40,14 @@ class Intake(Job):
         elif length is None:
             # How long it is, is known at its end.
             request.receive(self._on_body_elsewhere)
-        elif len(self.request_id) + len(self.fields) + length < self._model.inline_bytes:
+        elif self.head_bytes + length <= self._model.inline_bytes:
             # The limit can change until it is there, with the model's batch size.
             request.receive(self._on_body_elsewhere)
         else:
             self._take_slot(length, self._on_room)
 
     def _take_slot(self, length: int, then: Callable[[Slot | None], None]) -> None:
-        size = slot_bytes(head_bytes(self.request_id, self.fields), length)
-        self._model.take_slot(size, self.deadline, then)
+        self._model.take_slot(slot_bytes(self.head_bytes, length), self.deadline, then)
 
     def _on_room(self, slot: Slot | None) -> None:
         request = self._taker(slot)
@@ -58,7 +57,7 @@ class Intake(Job):
 
     def _on_body_elsewhere(self, request: Request) -> None:
         length = len(request.body)
-        if len(self.request_id) + len(self.fields) + length >= self._model.inline_bytes:
+        if self.head_bytes + length > self._model.inline_bytes:
             self._take_slot(length, self._on_room_for_received)
         else:
             self._on_body(request)

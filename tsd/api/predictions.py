@@ -205,8 +205,7 @@ class Prediction(Intake):
         self.asked = model.figures.count_asked(asked_version)
         request.on_disconnect = self._on_disconnect
         # The usual is told apart at once: all of it is here, and small.
-        size = len(self.request_id) + len(self.fields) + len(self.body)
-        if request.is_whole and size < model.inline_bytes:
+        if request.is_whole and self.inline_bytes <= model.inline_bytes:
             request.is_whole = False
             self._submit(self.accepted_at)
             return

@@ -74,9 +74,14 @@ class Job(ABC):
         self.is_done = False
 
     @property
+    def head_bytes(self) -> int:
+        """The size of its head block."""
+        return head_bytes(self.request_id, self.fields)
+
+    @property
     def inline_bytes(self) -> int:
         """What it takes of a notice, where it has no slot."""
-        return head_bytes(self.request_id, self.fields) + len(self.body)
+        return self.head_bytes + len(self.body)
 
     def place(self, arena: memoryview, slot: Slot, body_bytes: int) -> memoryview:
         """Take that slot of the request arena; the room in it for the body is what comes back."""

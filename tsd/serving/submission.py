@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from tsd.errors import NoRoom, TsdError
-from tsd.ipc.layout import NO_INPUTS, head_bytes, pack_fields, slot_bytes
+from tsd.ipc.layout import NO_INPUTS, pack_fields, slot_bytes
 from tsd.ipc.segment import Slot
 from tsd.serving.job import AnswerPart, Job
 from tsd.serving.model import Model
@@ -57,11 +57,11 @@ class Submission(Job):
         except TsdError as error:
             self.failed(error)
             return
-        size = head_bytes(self.request_id, self.fields)
-        if size + len(self.body) <= model.inline_bytes:
+        if self.inline_bytes <= model.inline_bytes:
             self._submit()
         else:
-            model.take_slot(slot_bytes(size, len(self.body)), self.deadline, self._on_room)
+            size = slot_bytes(self.head_bytes, len(self.body))
+            model.take_slot(size, self.deadline, self._on_room)
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more; nobody is told of it."""

@@ -4,6 +4,7 @@ that it has freed, and that the C library keeps for the next time."""
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 from tsd.worker.outbox import METRICS_S, MetricsSender, Outbox
 
@@ -21,10 +22,17 @@ def give_back() -> None:
 class Idling:
     """Waits for notices, and uses the time when none comes for a while."""
 
-    def __init__(self, outbox: Outbox, metrics: MetricsSender, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        metrics: MetricsSender,
+        idle_s: float = IDLE_S,
+        release: Callable[[], None] = give_back,
+    ) -> None:
         self._outbox = outbox
         self._metrics = metrics
         self._idle_s = idle_s
+        self._release = release
         # Since the last notice nothing was given back.
         self._is_owing = True
 
@@ -49,4 +57,4 @@ class Idling:
             self._metrics.send()
         else:
             self._is_owing = False
-            give_back()
+            self._release()

@@ -48,7 +48,11 @@ class Scene:
         self.measured = Measured()
         self.outbox = Outbox(channel, memoryview(b""), 1 << 20)
         sender = MetricsSender(self.outbox, self.measured, lambda: None)
-        self.idling = Idling(self.outbox, sender, idle_s)
+        self.released = 0
+        self.idling = Idling(self.outbox, sender, idle_s, self.release)
+
+    def release(self) -> None:
+        self.released += 1
 
 
 @pytest.fixture
@@ -69,6 +73,7 @@ def test_memory_goes_back_once_and_the_wait_goes_on(scene: Scene) -> None:
     timer.start()
     assert scene.idling.next_notice() == b"late"
     timer.join()
+    assert scene.released == 1
 
 
 def test_what_was_measured_is_told_when_no_more_comes(scene: Scene) -> None:
